@@ -47,8 +47,21 @@ func (o Object) MarshalJSON() ([]byte, error) {
 // inHex is the pattern of bytes in hexadecimal.
 const inHex = "^([0-9a-f]{2})*$"
 
+// hidden marks a secret, which tools do not show.
+var hidden = Object{{"format", "password"}}
+
 // exactly is what the schema of a member says beyond its Go type.
 var exactly = map[string]Object{
+	"Activated.secret":          hidden,
+	"Derived.secret":            hidden,
+	"DiskChangeRequest.key":     hidden,
+	"DiskEnrollRequest.key":     hidden,
+	"DiskKey.key":               hidden,
+	"RecoverRequest.identities": hidden,
+	"SealRequest.data":          hidden,
+	"SecretRequest.data":        hidden,
+	"Unsealed.data":             hidden,
+
 	"Appraisal.type":      {{"const", verify.AppraisalType}},
 	"Bank.algorithm":      {{"enum", []string{"sha1", "sha256", "sha384", "sha512"}}},
 	"Evidence.type":       {{"const", "agentd/evidence/2"}},

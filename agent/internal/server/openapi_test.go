@@ -58,7 +58,7 @@ func operationOf(d *jsonschema.Describer, r route) object {
 		served = "Served on both sockets."
 	}
 	o := object{{"operationId", r.Name}, {"summary", r.Summary}, {"description", fmt.Sprintf("%s The agent gives up after %v.", served, r.Timeout)},
-		{"tags", []string{tagOf(r.Path)}}, {"x-agentd-socket", r.On}}
+		{"tags", []string{tagOf(r.Path)}}, {"x-agentd-socket", r.On}, {"x-agentd-seconds", r.Timeout.Seconds()}}
 	var parameters []object
 	if _, rest, ok := strings.Cut(r.Path, "{"); ok {
 		name, _, _ := strings.Cut(rest, "}")
@@ -140,7 +140,7 @@ func openAPI(t *testing.T) []byte {
 	b, err := json.Marshal(object{
 		{"openapi", "3.1.0"},
 		{"info", object{{"title", "agentd"}, {"version", "1"}, {"license", object{{"name", "Apache 2.0"}, {"identifier", "Apache-2.0"}}},
-			{"contact", object{{"name", "agentd"}, {"url", "https://github.com/cvm-agentd/agentd"}}}, {"description", fmt.Sprintf("HTTP/1.1 over unix sockets: %s and %s. x-agentd-socket says which serves a route: client, admin or both. The kernel says who a caller is: there is no other authentication. Answers may gain members and words in later versions, so clients must ignore what they do not know. docs/api.md says the rest. This document is generated from the Go types.", api.Socket, api.AdminSocket)}}},
+			{"contact", object{{"name", "agentd"}, {"url", "https://github.com/cvm-agentd/agentd"}}}, {"description", fmt.Sprintf("HTTP/1.1 over unix sockets: %s and %s. x-agentd-socket says which serves a route: client, admin or both, and x-agentd-seconds when the agent gives up. Members with the format password contain secrets. The kernel says who a caller is: there is no other authentication. Answers may gain members and words in later versions, so clients must ignore what they do not know. docs/api.md says the rest. This document is generated from the Go types.", api.Socket, api.AdminSocket)}}},
 		{"servers", []object{{{"url", "http://agentd"}, {"description", "The host is ignored: curl --unix-socket " + api.Socket}}}},
 		{"security", []object{}},
 		{"tags", groups},
