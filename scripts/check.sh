@@ -43,7 +43,7 @@ packages=$("$GO" list ./... | grep -Ev '/agentd/(test|bench)(/|$)')
 failed=
 # What passed is written down, and not what failed: on a full disk neither can be.
 # shellcheck disable=SC2086 # one argument for each package
-if ! { "$GO" test -json -short $packages ./test/report 2>&1 && echo yes >"$work/passed"; } |
+if ! { "$GO" test -json -short $packages ./test/report ./test/generate 2>&1 && echo yes >"$work/passed"; } |
 	{ tee "$work/tests.json" && echo yes >"$work/whole"; } | "$work/report" ||
 	! [ -s "$work/passed" ] || ! [ -s "$work/whole" ]; then
 	failed=yes

@@ -8,8 +8,8 @@ set -eu
 case "${1:-}" in
 demo) wanted="swtpm:swtpm curl:curl jq:jq" ;;
 check) wanted="shellcheck:shellcheck" ;;
-test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc python3:python3 mke2fs:e2fsprogs mount:mount systemd-analyze:systemd systemd-sysusers:systemd systemd-tmpfiles:systemd unshare:util-linux nsenter:util-linux cryptsetup:cryptsetup-bin sshd:openssh-server ssh:openssh-client ssh-add:openssh-client zsh:zsh fish:fish node:nodejs tsc:node-typescript" ;;
-package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git jq:jq gpg:gpg gpgconf:gpgconf rpmsign:rpm ar:binutils zsh:zsh fish:fish" ;;
+test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc python3:python3 mke2fs:e2fsprogs mount:mount systemd-analyze:systemd systemd-sysusers:systemd systemd-tmpfiles:systemd unshare:util-linux nsenter:util-linux cryptsetup:cryptsetup-bin sshd:openssh-server ssh:openssh-client ssh-add:openssh-client zsh:zsh fish:fish node:nodejs tsc:node-typescript mypy:mypy" ;;
+package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git jq:jq gpg:gpg gpgconf:gpgconf rpmsign:rpm ar:binutils zsh:zsh fish:fish python3:python3 tsc:node-typescript" ;;
 engines) wanted="runc:runc" ;;
 vm) wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 swtpm:swtpm mke2fs:e2fsprogs jq:jq" ;;
 *)

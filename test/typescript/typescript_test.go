@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/test/generate"
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
@@ -30,7 +31,7 @@ func module(t *testing.T, old, replacement string) string {
 	if !strings.Contains(string(document), old) {
 		t.Fatalf("%q is not in the document", old)
 	}
-	g, err := newGenerator([]byte(strings.Replace(string(document), old, replacement, 1)))
+	g, err := generate.New([]byte(strings.Replace(string(document), old, replacement, 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,8 +39,8 @@ func module(t *testing.T, old, replacement string) string {
 	if err := os.CopyFS(dir, os.DirFS("testdata")); err != nil {
 		t.Fatal(err)
 	}
-	for name, generate := range map[string]func() (string, error){"agentd.ts": g.types, "uses.ts": g.uses} {
-		text, err := generate()
+	for name, write := range map[string]func() (string, error){"agentd.ts": g.Types, "uses.ts": g.Uses} {
+		text, err := write()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,15 +114,6 @@ func closedCode(t *testing.T) string {
 		t.Fatal("there is no schema Code")
 	}
 	return text + "\n      }"
-}
-
-// TestGeneratorRefuses: a keyword that the generator does not know could change a type.
-func TestGeneratorRefuses(t *testing.T) {
-	for _, s := range []schema{{"type": "string", "not": schema{}}, {"type": "null"}, {}, {"type": []any{"string", "null"}}} {
-		if text, err := typeOf(s); err == nil {
-			t.Errorf("%v is the type %q", s, text)
-		}
-	}
 }
 
 // TestClientRuns: node runs the compiled client against a simulated machine. Its answers have the

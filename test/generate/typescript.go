@@ -1,67 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package typescript
+package generate
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
 
-// A document is what the generator reads of an OpenAPI document.
-type document struct {
-	Paths      map[string]map[string]operation
-	Components struct{ Schemas map[string]schema }
-}
-
-type operation struct {
-	OperationID string
-	Parameters  []struct {
-		Name, In string
-		Required bool
-		Schema   schema
-	}
-	RequestBody struct{ Content map[string]content }
-	Responses   map[string]struct{ Content map[string]content }
-}
-
-type content struct {
-	Schema  schema
-	Example json.RawMessage
-}
-
-// A schema has the keywords that change a type. Those of described, below, do not.
-type schema map[string]any
-
-// described are keywords without an effect on the type in TypeScript.
-var described = []string{"description", "format", "minimum", "maximum", "minLength", "maxLength", "contentEncoding", "default", "additionalProperties", "required", "pattern"}
-
-// A generator writes modules of TypeScript.
-type generator struct {
-	document
-	out strings.Builder
-}
-
-func newGenerator(openAPI []byte) (*generator, error) {
-	g := &generator{}
-	return g, json.Unmarshal(openAPI, &g.document)
-}
-
-// take returns what was written, and begins anew.
-func (g *generator) take() string {
-	defer g.out.Reset()
-	return g.out.String()
-}
-
-func (g *generator) line(format string, args ...any) { fmt.Fprintf(&g.out, format+"\n", args...) }
-
-// types returns a module with a type for each schema, the type Operations with what each operation
+// Types returns a module with a type for each schema, the type Operations with what each operation
 // takes and answers, and the value routes with methods and paths.
-func (g *generator) types() (string, error) {
+func (g *Generator) Types() (string, error) {
 	for _, name := range sorted(g.Components.Schemas) {
-		text, err := typeOf(g.Components.Schemas[name])
+		text, err := g.typeOf(g.Components.Schemas[name])
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", name, err)
 		}
@@ -73,7 +24,7 @@ func (g *generator) types() (string, error) {
 		if err != nil {
 			return err
 		}
-		answer, err := answerOf(o)
+		answer, err := g.answerOf(o)
 		if err != nil {
 			return err
 		}
@@ -98,9 +49,9 @@ func (g *generator) types() (string, error) {
 	return g.take(), err
 }
 
-// uses returns a module with a function for each operation. It calls the operation with the least
+// Uses returns a module with a function for each operation. It calls the operation with the least
 // that it takes, and reads all that its answer must have.
-func (g *generator) uses() (string, error) {
+func (g *Generator) Uses() (string, error) {
 	g.line("import { Client } from \"./client.js\";")
 	err := g.each(func(_, _ string, o operation) error {
 		var input []string
@@ -125,7 +76,7 @@ func (g *generator) uses() (string, error) {
 }
 
 // members returns an expression for each member that an answer must have.
-func (g *generator) members(o operation) []string {
+func (g *Generator) members(o operation) []string {
 	s := schema{}
 	for _, c := range o.Responses["200"].Content {
 		s = c.Schema
@@ -139,23 +90,11 @@ func (g *generator) members(o operation) []string {
 	return out
 }
 
-// each calls f for each operation in the order of the paths.
-func (g *generator) each(f func(method, path string, o operation) error) error {
-	for _, path := range sorted(g.Paths) {
-		for _, method := range sorted(g.Paths[path]) {
-			if err := f(method, path, g.Paths[path][method]); err != nil {
-				return fmt.Errorf("%s %s: %w", method, path, err)
-			}
-		}
-	}
-	return nil
-}
-
 // input returns the type of what a caller gives: the parameters by their names, and the body.
-func (g *generator) input(o operation) (string, error) {
+func (g *Generator) input(o operation) (string, error) {
 	members := map[string]string{}
 	for _, p := range o.Parameters {
-		text, err := typeOf(p.Schema)
+		text, err := g.typeOf(p.Schema)
 		if err != nil {
 			return "", err
 		}
@@ -165,7 +104,7 @@ func (g *generator) input(o operation) (string, error) {
 		if media != "application/json" {
 			return "", fmt.Errorf("a request of type %s", media)
 		}
-		text, err := typeOf(c.Schema)
+		text, err := g.typeOf(c.Schema)
 		if err != nil {
 			return "", err
 		}
@@ -178,10 +117,10 @@ func (g *generator) input(o operation) (string, error) {
 }
 
 // answerOf returns the type of an answer: a string, if it is not JSON.
-func answerOf(o operation) (string, error) {
+func (g *Generator) answerOf(o operation) (string, error) {
 	answer := ""
 	for _, c := range o.Responses["200"].Content {
-		text, err := typeOf(c.Schema)
+		text, err := g.typeOf(c.Schema)
 		if err != nil || answer != "" && answer != text {
 			return "", fmt.Errorf("the answer: %q, %q, %v", answer, text, err)
 		}
@@ -195,13 +134,13 @@ func answerOf(o operation) (string, error) {
 
 // typeOf returns the type of a schema. It refuses a keyword that it does not know: it could change
 // the type.
-func typeOf(s schema) (string, error) {
+func (g *Generator) typeOf(s schema) (string, error) {
 	one := map[string]func(any) (string, error){
 		"$ref":  func(v any) (string, error) { return name(fmt.Sprint(v)), nil },
 		"const": func(v any) (string, error) { return literal(v), nil },
 		"enum":  words,
-		"anyOf": union,
-		"oneOf": union,
+		"anyOf": g.union,
+		"oneOf": g.union,
 	}
 	typ, _ := s["type"].(string)
 	known := append([]string{"type", "items", "properties"}, described...)
@@ -214,22 +153,31 @@ func typeOf(s schema) (string, error) {
 		}
 	}
 	switch typ {
-	case "string", "boolean":
+	case "string":
+		if g.decoded && s["contentEncoding"] != nil {
+			return map[bool]string{true: "Secret", false: "Uint8Array"}[s["format"] == "password"], nil
+		}
+		return typ, nil
+	case "boolean":
 		return typ, nil
 	case "integer", "number":
 		return "number", nil
 	case "array":
 		items, _ := s["items"].(map[string]any)
-		text, err := typeOf(items)
+		text, err := g.typeOf(items)
 		return "Array<" + text + ">", err
 	case "object":
-		return objectOf(s)
+		return g.objectOf(s)
 	}
 	return "", fmt.Errorf("the type %v", s["type"])
 }
 
-func objectOf(s schema) (string, error) {
+func (g *Generator) objectOf(s schema) (string, error) {
 	properties, _ := s["properties"].(map[string]any)
+	if values, ok := s["additionalProperties"].(map[string]any); ok && properties == nil {
+		text, err := g.typeOf(values)
+		return "Record<string, " + text + ">", err
+	}
 	if properties == nil {
 		return "Record<string, unknown>", nil
 	}
@@ -237,7 +185,7 @@ func objectOf(s schema) (string, error) {
 	members := map[string]string{}
 	for n, p := range properties {
 		property, _ := p.(map[string]any)
-		text, err := typeOf(property)
+		text, err := g.typeOf(property)
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", n, err)
 		}
@@ -258,12 +206,12 @@ func words(v any) (string, error) {
 
 // union returns the type of alternatives. Among words, any other string keeps them for an editor
 // to offer.
-func union(v any) (string, error) {
+func (g *Generator) union(v any) (string, error) {
 	list, _ := v.([]any)
 	var out []string
 	for _, a := range list {
 		alternative, _ := a.(map[string]any)
-		text, err := typeOf(alternative)
+		text, err := g.typeOf(alternative)
 		if err != nil {
 			return "", err
 		}
@@ -275,13 +223,6 @@ func union(v any) (string, error) {
 	return strings.Join(out, " | "), nil
 }
 
-func optional(name string, required bool) string {
-	if required {
-		return name
-	}
-	return name + "?"
-}
-
 func object(members map[string]string) string {
 	var out strings.Builder
 	for _, n := range sorted(members) {
@@ -289,12 +230,3 @@ func object(members map[string]string) string {
 	}
 	return "{" + out.String() + " }"
 }
-
-func name(reference string) string { return reference[strings.LastIndexByte(reference, '/')+1:] }
-
-func literal(v any) string {
-	b, _ := json.Marshal(v)
-	return string(b)
-}
-
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
