@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # build.sh OUT: builds the .deb and the .rpm of agentd and of agentctl into OUT, and a
-# tarball of agentctl for other systems. Two runs over the same sources with the same Go
-# make the same bytes.
+# tarball of agentctl for other systems. The client libraries go into OUT/clients: a .deb of
+# that in Python, and, if tsc is installed, a package for npm of that in TypeScript. Two runs
+# over the same sources with the same Go and tsc make the same bytes.
 #
 # SIGN, a key of gpg, signs what was built: packaging/sign.sh says how.
 # VERSION overrides the version. The default is the version of the last tag, or the version
@@ -84,7 +85,7 @@ for shell in bash zsh fish; do "$host/agentctl" completion $shell >"$STAGE/agent
 gzip -9nc CHANGELOG.md >"$STAGE/changelog.gz"
 maintainer="agentd maintainers <maintainers@agentd.invalid>"
 note="Built from the source of version $source_version; its CHANGELOG.md says what changed."
-for name in agentd agentctl; do
+for name in agentd agentctl python3-agentd; do
 	gzip -9n >"$STAGE/changelog.Debian-$name.gz" <<CHANGELOG
 $name ($VERSION-1) unstable; urgency=medium
 
@@ -137,6 +138,34 @@ d}" packaging/$name.yaml >"$STAGE/$name-rpm.yaml"
 	done
 done
 
+# The library in Python. Its version in the words of Python has no ~.
+METADATA_VERSION=$(echo "$VERSION" | tr '~' '+')
+sed '/^The programs are linked/,$d; s/ It also begins licenses.gz in this folder\.//' packaging/copyright >"$STAGE/copyright-python3-agentd"
+sed "s,](\.\./\.\./\([^)]*\)),]($home/blob/main/\1),g" clients/python/README.md >"$STAGE/README-python3-agentd.md"
+cat >"$STAGE/METADATA" <<METADATA
+Metadata-Version: 2.1
+Name: agentd
+Version: $METADATA_VERSION
+Summary: $(sed -n 's/^description = "\(.*\)"$/\1/p' clients/python/pyproject.toml)
+License: Apache-2.0
+Requires-Python: >=3.11
+METADATA
+for module in clients/python/agentd/*.py clients/python/agentd/py.typed; do
+	echo "  - {src: $module, dst: /usr/lib/python3/dist-packages/agentd/${module##*/}, file_info: {mode: 0644}}"
+done >"$STAGE/modules"
+sed "s|\${METADATA_VERSION}|$METADATA_VERSION|; /^# modules\$/{r $STAGE/modules
+d}" packaging/python3-agentd.yaml >"$STAGE/python3-agentd.yaml"
+mkdir -p "$out/clients"
+"$STAGE/nfpm" package --config "$STAGE/python3-agentd.yaml" --packager deb --target "$out/clients/" >"$STAGE/nfpm.log" 2>&1 || {
+	cat "$STAGE/nfpm.log" >&2
+	exit 1
+}
+if command -v tsc >/dev/null 2>&1; then
+	clients/typescript/pack.sh "$out/clients"
+else
+	echo "package: tsc is not installed: the library in TypeScript is not packed"
+fi
+
 # For systems without either: one static program, manuals, completions and documents.
 tarball=agentctl-$VERSION-linux-$GOARCH
 mkdir -p "$STAGE/tar/$tarball/man" "$STAGE/tar/$tarball/completions"
@@ -152,6 +181,7 @@ built=$(ls "$out"/agentd[-_]"$VERSION"* "$out"/agentctl[-_]"$VERSION"*)
 if [ -n "$SIGN" ]; then
 	# shellcheck disable=SC2086 # names without spaces
 	packaging/sign.sh "$SIGN" $built
+	packaging/sign.sh "$SIGN" "$out"/clients/*
 fi
 # shellcheck disable=SC2086
-ls -l $built
+ls -l $built "$out"/clients/*

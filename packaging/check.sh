@@ -323,10 +323,49 @@ done
 [ -e "$scripts/etc/systemd/system/own.service.d/own.conf" ] || bad "deb: purge took a file that is not ours"
 ok "deb: drop-ins are put aside on removal, come back with the package, and go with a purge"
 
+# The client libraries. The modules of that in Python are those of the source, where Debian's Python
+# finds them, and dpkg's scripts compile them. Node.js finds that in TypeScript.
+python=$(ls "$out"/clients/python3-agentd_*_all.deb)
+if lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$python" >"$work/lintian" 2>&1; then
+	ok "lintian: python3-agentd: no errors, no warnings, $(grep -c '^python3-agentd:' packaging/lintian-overrides-python3-agentd) overrides"
+else
+	cat "$work/lintian"
+	bad "lintian: python3-agentd"
+fi
+dpkg-deb -x "$python" "$work/python"
+modules=$work/python/usr/lib/python3/dist-packages
+(cd clients/python/agentd && find . -name '*.py' -o -name py.typed) | while read -r file; do
+	cmp "clients/python/agentd/$file" "$modules/agentd/$file" || echo "differs: $file"
+done >"$work/contents" 2>&1
+[ ! -s "$work/contents" ] || { cat "$work/contents"; bad "python3-agentd: another source"; }
+[ "$(dpkg-deb -f "$python" Depends)" = "python3 (>= 3.11)" ] || bad "python3-agentd depends on $(dpkg-deb -f "$python" Depends)"
+(cd "$work/python" && find . -type f | grep -Ev '^\./usr/(lib/python3/dist-packages/agentd(-[^/]*\.dist-info)?/|share/doc/python3-agentd/|share/lintian/)') && bad "python3-agentd has files elsewhere"
+said=$(cd / && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$modules" python3 -c 'import agentd, importlib.metadata as m; print(m.version("agentd"), agentd.__file__, agentd.Client)' 2>&1)
+case $said in
+"$(dpkg-deb -f "$python" Version | sed 's/-1$//; s/~/+/') $modules/agentd/__init__.py "*) ;;
+*) bad "python3-agentd: Python says: $said" ;;
+esac
+dpkg-deb --ctrl-tarfile "$python" | tar -xf - -C "$scripts"
+for program in py3compile py3clean; do
+	printf '#!/bin/sh\necho "%s $*" >>/calls/python\n' "$program" >"$scripts/usr/bin/$program"
+	chmod 0755 "$scripts/usr/bin/$program"
+done
+script /postinst configure
+script /prerm remove
+[ "$(tr '\n' ' ' <"$scripts/calls/python")" = "py3compile -p python3-agentd py3clean -p python3-agentd " ] || bad "python3-agentd: scripts call: $(cat "$scripts/calls/python")"
+ok "python3-agentd: $(find "$modules" -name '*.py' | wc -l) modules in dist-packages, compiled by scripts"
+mkdir -p "$work/node/node_modules/agentd"
+tar -xzf "$(ls "$out"/clients/agentd-*.tgz)" -C "$work/node/node_modules/agentd" --strip-components=1
+grep -q '"version": "[0-9]' "$work/node/node_modules/agentd/package.json" || bad "agentd.tgz has no version"
+for file in README.md LICENSE dist/index.js dist/index.d.ts dist/documents.js dist/documents.d.ts; do
+	[ -s "$work/node/node_modules/agentd/$file" ] || bad "agentd.tgz: no $file"
+done
+ok "npm: $(find "$work/node" -name '*.js' | wc -l) modules with types"
+
 # Signatures, with a key that is thrown away.
 export GNUPGHOME="$work/gnupg"
 mkdir -m 0700 "$GNUPGHOME" "$work/signed"
-cp "$out"/* "$work/signed"
+cp "$out"/*.* "$work/signed"
 gpg --batch --quiet --pinentry-mode loopback --passphrase '' --quick-generate-key 'agentd test <test@agentd.invalid>' ed25519 sign never 2>"$work/gpg" || bad "gpg: $(cat "$work/gpg")"
 sign() { packaging/sign.sh test@agentd.invalid "$work/signed"/*.deb "$work/signed"/*.rpm "$work/signed"/*.tar.gz; }
 if sign >"$work/sign" 2>&1 && sign >>"$work/sign" 2>&1; then # twice: the second replaces the first

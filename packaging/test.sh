@@ -17,8 +17,8 @@ packaging/build.sh "$work/first"
 mkdir -p "$work/another/folder"
 tar -c --exclude=./.git --exclude=./dist --exclude=./bin . | tar -x -m -C "$work/another/folder"
 (cd "$work/another/folder" && packaging/build.sh "$work/second" >/dev/null)
-for package in "$work"/first/*; do
-	if ! cmp "$package" "$work/second/$(basename "$package")"; then
+for package in "$work"/first/*.* "$work"/first/clients/*; do
+	if ! cmp "$package" "$work/second/${package#"$work/first/"}"; then
 		echo "FAIL  two builds differ"
 		echo "packages: FAILED"
 		exit 1
