@@ -35,7 +35,7 @@ func TestSendRefusesBeforeItReads(t *testing.T) {
 	}{
 		{"open.key", false, "mode 0604: other users"},
 		{"group.key", false, "mode 0620: other users"},
-		{"own.key", false, "open ticket"}, // the next thing that it reads
+		{"own.key", false, "open policy"}, // the next thing that it reads
 		{"own.key", true, "binary data to a terminal"},
 	} {
 		var out, errs bytes.Buffer

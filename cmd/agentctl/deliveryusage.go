@@ -41,25 +41,42 @@ Examples:
       --out ticket db-password
 `
 
-const secretSendUsage = `Usage: agentctl secret send --delivery FILE --policy FILE --ticket TICKET --app APP
+const secretSendUsage = `Usage: agentctl secret send --to HOST:PORT --policy FILE --app APP --sender-key KEY
+                           [flags] NAME [FILE]
+       agentctl secret send --delivery FILE --policy FILE --ticket TICKET --app APP
                            [flags] NAME [FILE]
 
 Verify a ticket, at the relying party, and encrypt a secret to it. The secret is FILE, or
-else standard input, byte for byte: a line feed at its end is part of it. Only the agent
-that made the ticket can open what is written, and it stores it for this application,
-under this name. Each delivery sends one secret.
+else standard input, byte for byte: a line feed at its end is part of it. On a terminal
+it is one line, without its end, which is not shown. Only the agent that made the ticket
+can open what is sent, and it stores it for this application, under this name. Each
+delivery sends one secret.
 
-  --delivery FILE   file of "agentctl secret challenge"; required
+With --to HOST:PORT all is done over one attested connection to "agentctl secret serve":
+challenge, ticket, message and receipt. Without it, files come and go by any carrier.
+
+  --to WHERE        address of the machine; or "-" (default): the message goes to --out or
+                    standard output
   --policy FILE     what the machine must meet (docs/policy.md); required. An [[app]] must
-                    list the application. It has no [caller]: root asked for the ticket
-  --ticket TICKET   file of "agentctl secret ticket", "-" is standard input; required
+                    list the application. It needs no [caller]: by files root asks for the
+                    ticket, over a connection the unit of --unit
   --app APP         application that the secret is for; required
-  --to WHERE        where the message goes (default: -): "-", the only value, is --out or
-                    standard output, for any carrier
-  --sender-key KEY  private key whose public half the ticket names, Ed25519, PEM; no other
-                    user may read the file
+  --sender-key KEY  private key, Ed25519, PEM, whose public half the ticket names; no other
+                    user may read the file. Required over a connection
+  --delivery FILE   by files: file of "agentctl secret challenge"; required. Over a
+                    connection: a file that is made, and says what became of it
+  --ticket TICKET   by files: file of "agentctl secret ticket", "-" is standard input;
+                    required
+  --unit UNIT       over a connection: unit that serves on the machine, unless the policy
+                    names a caller (default: agentd-secrets.service)
   --replace         the secret replaces the one of that name
-  --max-age TIME    refuse a challenge that is older (default: 1h), by the clock here
+  --max-age TIME    by files: refuse a challenge that is older (default: 1h), by the clock
+                    here
+  --max-validity TIME  refuse a ticket that is valid for longer (default: 1h)
+  --known-log FILE  state of the machine's log that --save-log wrote: the log must continue
+                    it. A policy with continuation = "required" wants one
+  --save-log FILE   if accepted, write the state of the log for the next time
+  --replace-known-log  begin a new history, as of another boot
   --collateral DIR  certificates and revocation lists from "agentctl collateral fetch"
   --certificate FILE  further certificates, PEM or DER; may be repeated
   --crl FILE        a revocation list of the root, DER; may be repeated
@@ -70,9 +87,13 @@ under this name. Each delivery sends one secret.
                     trust this root instead of AMD's: for agentd-sim
 
 Exit codes: 1 misuse, or a ticket of another delivery, 2 the ticket is forged, 3 a
-certificate or CRL is missing or out of date, 4 revoked, 5 refused by policy.
+certificate or CRL is missing or out of date, 4 revoked, 5 refused by policy, 6 no
+connection, or no receipt: the secret may be stored or not, 7 not a listed sender.
 
 Examples:
+  agentctl secret send --to vm.example:8444 --policy policy.toml --app billing \
+      --sender-key sender-key.pem db-password < password
+
   agentctl secret send --delivery billing.delivery --policy policy.toml --ticket ticket \
       --app billing --sender-key sender-key.pem --out message db-password < password
 `

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -49,6 +51,33 @@ func (t *terminal) readInput(name string, limit int) ([]byte, error) {
 	}
 	if len(b) > limit {
 		return nil, misuse(fmt.Errorf("read %s: %w: more than %d bytes", name, errTooLarge, limit))
+	}
+	return b, nil
+}
+
+// readSecret reads a secret of at most limit bytes, as readInput does. On a terminal it is one line
+// without its end, which is not shown while it is typed.
+func (t *terminal) readSecret(ctx context.Context, name string, limit int) ([]byte, error) {
+	f, ok := t.in.(*os.File)
+	if name != "-" || t.consumed || !ok || !isTerminal(f) {
+		return t.readInput(name, limit)
+	}
+	t.consumed = true
+	fd := int(f.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, misuse(fmt.Errorf("ask the terminal how it is: %w", err))
+	}
+	defer context.AfterFunc(ctx, func() { term.Restore(fd, before) })() // a signal ends the process meanwhile
+	fmt.Fprint(t.err, "Type or paste the secret, one line, which is not shown: ")
+	b, err := term.ReadPassword(fd)
+	fmt.Fprintln(t.err)
+	switch {
+	case err != nil:
+		return nil, misuse(fmt.Errorf("read the terminal: %w", err))
+	case len(b) > limit:
+		clear(b)
+		return nil, misuse(fmt.Errorf("read the terminal: %w: more than %d bytes", errTooLarge, limit))
 	}
 	return b, nil
 }

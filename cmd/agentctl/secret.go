@@ -30,9 +30,11 @@ machine; the machine gets files, and gives some back (docs/delivery.md):
 
   challenge        relying party: begin a delivery
   ticket           machine: make a ticket for that challenge, with evidence
-  send             relying party: verify the ticket, and encrypt the secret to it
+  send             relying party: verify the ticket, and encrypt the secret to it; or do
+                   all over one connection
   receive          machine: store the secret, and make a receipt
   receipt          relying party: verify the receipt
+  serve            machine: listen for "send --to HOST:PORT", as a service
 
 "agentctl app enable UNIT --credential NAME" has the unit load it.
 
@@ -46,7 +48,8 @@ Examples:
 const secretPutUsage = `Usage: agentctl secret put --app APP NAME [FILE]
 
 Store a new secret for an application, sealed as what it seals itself. The secret is
-FILE, or else standard input, byte for byte: a line feed at its end is part of it.
+FILE, or else standard input, byte for byte: a line feed at its end is part of it. On a
+terminal it is one line, without its end, which is not shown.
 
   --app APP   application that it is for; required
 
@@ -98,7 +101,8 @@ func secretCommand(t *terminal, s *sockets) *cobra.Command {
 		secretStore(t, s, "put", secretPutUsage, "stored", (*client.Admin).PutSecret),
 		secretStore(t, s, "rotate", secretRotateUsage, "replaced", (*client.Admin).RotateSecret),
 		secretList(t, s), secretRemove(t, s),
-		secretChallenge(t), secretTicket(t, s), secretSend(t), secretReceive(t, s), secretReceipt(t))
+		secretChallenge(t), secretTicket(t, s), secretSend(t), secretReceive(t, s), secretReceipt(t),
+		secretServe(t, s))
 }
 
 // secretStore returns a command that hands a secret to the agent.
@@ -121,7 +125,7 @@ func secretStore(t *terminal, s *sockets, use, long, did string, store func(*cli
 		if len(args) == 2 {
 			file = args[1]
 		}
-		data, err := t.readInput(file, maxSecretFile)
+		data, err := t.readSecret(c.Context(), file, maxSecretFile)
 		if err != nil {
 			return err
 		}

@@ -101,6 +101,7 @@ var rooms = []string{
 	"internal/swtpm",
 	"internal/message",
 	"internal/delivery",
+	"internal/carrier",
 	"internal/transfer",
 	"internal/store",
 	"internal/store/tpmroot",

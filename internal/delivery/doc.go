@@ -7,7 +7,7 @@
 // The relying party makes a [Challenge]. The agent answers with a [Ticket], which contains evidence
 // and the public half of a key that exists for this ticket alone. The relying party verifies it
 // ([Request.Verify]), and encrypts the secret to that key: a [Sealed]. The agent stores the secret,
-// and answers with a [Receipt].
+// and answers with a [Receipt]. Over a connection the relying party begins with an [Ask].
 package delivery
 
 import "github.com/cvm-agentd/agentd/sealing"
@@ -29,6 +29,7 @@ const (
 	MaxTicket   = 5 << 19                   // bytes of a ticket, most of them evidence
 	MaxSealed   = sealing.MaxSecret + 4<<10 // bytes of an encrypted secret
 	MaxReceipt  = 1 << 10                   // bytes of a receipt
+	MaxAsk      = 1 << 10                   // bytes of a request for a ticket, and of a refusal
 	MaxValidity = 24 * 60 * 60              // seconds that a ticket is valid
 )
 
@@ -36,8 +37,16 @@ const (
 const (
 	ChallengeSize = 32
 	lengthSize    = 4   // before the secret in what is encrypted
+	maxCode       = 64  // of a code
 	padding       = 256 // what is encrypted is a multiple of it, so that its size tells little of the secret's
 )
+
+// Application is the name of the protocol over an attested connection (package carrier).
+const Application = "agentd/delivery/1"
+
+// Unit is the unit that carries messages between relying parties and the agent. Evidence names it as the
+// caller, and the agent lets it do nothing else.
+const Unit = "agentd-secrets.service"
 
 // A Challenge names one delivery: random, and used once.
 type Challenge [ChallengeSize]byte

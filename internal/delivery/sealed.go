@@ -98,6 +98,9 @@ func (s *Sealed) Encode() []byte { return message.Append(s.unsigned(), s.Signatu
 // Digest returns the SHA-256 of the message, by which a receipt names it.
 func (s *Sealed) Digest() evidence.Digest { return sha256.Sum256(s.Encode()) }
 
+// IsSealed reports whether a message claims to be an encrypted secret.
+func IsSealed(b []byte) bool { return bytes.HasPrefix(b, []byte(magicSealed)) }
+
 // ParseSealed reads what Encode returns, and refuses everything else. It verifies nothing.
 func ParseSealed(b []byte) (*Sealed, error) {
 	r := message.Begin("the encrypted secret of a delivery", magicSealed, b, MaxSealed)

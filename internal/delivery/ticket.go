@@ -13,8 +13,6 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/message"
-	"github.com/cvm-agentd/agentd/internal/text"
-	"github.com/cvm-agentd/agentd/internal/unitname"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -24,6 +22,8 @@ const (
 	magicTicket  = "agentd/delivery/ticket/1\n"
 	magicSealed  = "agentd/delivery/sealed/1\n"
 	magicReceipt = "agentd/delivery/receipt/1\n"
+	magicAsk     = "agentd/delivery/ask/1\n"
+	magicRefusal = "agentd/delivery/refusal/1\n"
 )
 
 // Ticket is what an agent lets a relying party encrypt one secret by. It is not secret. Until
@@ -104,16 +104,10 @@ func ParseTicket(b []byte) (*Ticket, error) {
 
 // check refuses what no agent writes.
 func (t *Ticket) check(what string, replace byte) error {
-	if err := text.Check("app", t.App, 1, sealing.MaxName); err != nil {
-		return message.Refuse(what, err.Error())
+	if err := checkSecret(what, t.App, t.Name, replace); err != nil {
+		return err
 	}
-	if err := unitname.CheckCredential(t.Name); err != nil {
-		return message.Refuse(what, err.Error())
-	}
-	switch {
-	case replace > 1:
-		return message.Refuse(what, fmt.Sprintf("mark of a replacement %d", replace))
-	case t.ValidFor < 1 || t.ValidFor > MaxValidity:
+	if t.ValidFor < 1 || t.ValidFor > MaxValidity {
 		return message.Refuse(what, fmt.Sprintf("valid for %d seconds, want 1 to %d", t.ValidFor, MaxValidity))
 	}
 	if len(t.Sender) > 0 {

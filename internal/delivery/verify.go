@@ -22,6 +22,10 @@ type Request struct {
 	Name      string    // name of the secret
 	Replace   bool      // the secret replaces one of that name
 	Sender    []byte    // public half of the relying party's key; nil: it has none
+
+	MaxValidity uint32           // seconds that a ticket may be valid; 0: [MaxValidity]
+	Known       *verify.LogState // earlier state of the machine's log; nil: none is known
+	NewHistory  bool             // the log of another boot or machine begins a new history
 }
 
 // ErrNoRule is returned if a policy says nothing of the application.
@@ -43,6 +47,7 @@ func (r *Request) CheckPolicy(p *verify.Policy) error {
 // Verified is what the evidence of a ticket showed.
 type Verified struct {
 	AgentKey  ed25519.PublicKey // of the agent that made the ticket, and will sign the receipt
+	Log       *verify.LogState  // of the machine, to be known the next time
 	Appraisal *verify.Appraisal // which accepted the evidence
 }
 
@@ -54,7 +59,7 @@ func (r *Request) Verify(t *Ticket, v *verify.Verifier, now time.Time) (*Verifie
 		return nil, err
 	}
 	id := t.ID()
-	a, err := v.Appraise(t.Evidence, verify.Expect{Nonce: r.Challenge[:], Audience: Audience, UserData: id[:]}, now)
+	a, err := v.Appraise(t.Evidence, verify.Expect{Nonce: r.Challenge[:], Audience: Audience, UserData: id[:], LogState: r.Known, NewHistory: r.NewHistory}, now)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +77,7 @@ func (r *Request) Verify(t *Ticket, v *verify.Verifier, now time.Time) (*Verifie
 	if err := t.covered(claims); err != nil {
 		return nil, err
 	}
-	return &Verified{AgentKey: ed25519.PublicKey(e.AgentKey), Appraisal: a}, nil
+	return &Verified{AgentKey: ed25519.PublicKey(e.AgentKey), Log: claims.Log, Appraisal: a}, nil
 }
 
 // asked refuses a ticket that was made for something else.
@@ -91,6 +96,8 @@ func (r *Request) asked(t *Ticket) error {
 		return other("change (whether it replaces a secret)", t.Replace, r.Replace)
 	case !bytes.Equal(t.Sender, r.Sender):
 		return other("sender", keyText(t.Sender), keyText(r.Sender))
+	case r.MaxValidity > 0 && t.ValidFor > r.MaxValidity:
+		return refused(api.CodeOtherTicket, "the ticket is valid for %d seconds, want at most %d: until then the machine stores what comes, also if you would not send it any more", t.ValidFor, r.MaxValidity)
 	}
 	return nil
 }

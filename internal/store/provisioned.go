@@ -64,6 +64,20 @@ func (s *Store) Holders(ctx context.Context, apps []string, name string) (out []
 	return out, nil
 }
 
+// Provisioned reports whether there is a secret of that name for an app. It refuses an app for which
+// Provision would store none, since its root is for another unit or user.
+func (s *Store) Provisioned(ctx context.Context, app sealing.App, name string) (bool, error) {
+	ctx, err := s.ready(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer s.end()
+	if _, err := s.provisionable(ctx, app); err != nil {
+		return false, err
+	}
+	return s.manifest.Find(sealing.Key{App: app.Name, Kind: sealing.KindSecret, Name: sealing.Provisioned + name}) != nil, nil
+}
+
 // Unprovision deletes a secret that root provisioned. The TPM counts it like every change.
 func (s *Store) Unprovision(ctx context.Context, app, name string) error {
 	if err := checkProvisioned(name); err != nil {

@@ -22,6 +22,14 @@ func TestProvisioned(t *testing.T) {
 	put := func(c store.Caller, name, text string, replace bool) error {
 		return provision(c, name, text, replace)(t.Context(), s)
 	}
+	errAbsent := errors.New("there is none")
+	there := func(c store.Caller, name string) error {
+		is, err := s.Provisioned(t.Context(), c.App, name)
+		if err == nil && !is {
+			err = errAbsent
+		}
+		return err
+	}
 	for _, step := range []struct {
 		what string
 		err  error
@@ -41,6 +49,11 @@ func TestProvisioned(t *testing.T) {
 		{"the app under another user", handed(s, store.Caller{App: sealing.App{Name: "billing", Unit: billing.App.Unit, User: "other"}}, "password", ""), api.CodeOtherUser},
 		{"the app in another unit", handed(s, store.Caller{App: sealing.App{Name: "billing", Unit: "other.service", User: billing.App.User}}, "password", ""), api.CodeOtherApp},
 		{"put for a name with another unit", put(store.Caller{App: sealing.App{Name: "billing", Unit: "other.service", User: billing.App.User}}, "x", "y", false), api.CodeOtherApp},
+		{"look for a name with another unit", there(store.Caller{App: sealing.App{Name: "billing", Unit: "other.service", User: billing.App.User}}, "password"), api.CodeOtherApp},
+		{"look for a name with another user", there(store.Caller{App: sealing.App{Name: "billing", Unit: billing.App.Unit, User: "other"}}, "password"), api.CodeOtherUser},
+		{"look for what is there", there(billing, "password"), nil},
+		{"look for what is not", there(billing, "more"), errAbsent},
+		{"look for an app that has nothing yet", there(ledger, "password"), errAbsent},
 		{"an empty secret", put(billing, "empty", "", false), api.CodeInvalidValue},
 		{"a name that is none", put(billing, "a/b", "x", false), api.CodeInvalidValue},
 		{"too large", put(billing, "large", strings.Repeat("x", sealing.MaxSecret+1), false), api.CodeInvalidValue},

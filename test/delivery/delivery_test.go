@@ -234,7 +234,7 @@ func (b *bed) forged(name string) {
 	for what, x := range map[string]*delivery.Ticket{
 		"evidence of a program": &mine,
 		"another key":           {Challenge: good.Challenge, Public: mine.Public, App: good.App, Name: good.Name, Digest: good.Digest, ValidFor: good.ValidFor, Evidence: good.Evidence, Signature: good.Signature},
-		"a longer time":         {Challenge: good.Challenge, Public: good.Public, App: good.App, Name: good.Name, Digest: good.Digest, ValidFor: good.ValidFor + 1, Evidence: good.Evidence, Signature: good.Signature},
+		"a shorter time":        {Challenge: good.Challenge, Public: good.Public, App: good.App, Name: good.Name, Digest: good.Digest, ValidFor: good.ValidFor - 1, Evidence: good.Evidence, Signature: good.Signature},
 		"another signature":     {Challenge: good.Challenge, Public: good.Public, App: good.App, Name: good.Name, Digest: good.Digest, ValidFor: good.ValidFor, Evidence: good.Evidence, Signature: bytes.Repeat([]byte{1}, 64)},
 	} {
 		b.file("forged.ticket", x.Encode())

@@ -27,6 +27,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if mode := os.Getenv(misleads); mode != "" {
+		if err := mislead(mode, os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(simulated.Main(m, func(commands, dir string) (_ func() error, err error) {
 		shared.commands = commands
 		shared.platform, err = simulated.Platform(commands, dir)

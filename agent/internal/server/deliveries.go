@@ -4,9 +4,14 @@ package server
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/delivery"
 )
 
 // Deliveries takes in secrets that relying parties encrypted, for administrators. None of what goes
@@ -27,4 +32,16 @@ var deliveryRoutes = []route{
 	answer(api.CallReceive, withSecret, func(ctx context.Context, s *Server, r api.ReceiveRequest) (api.ReceivedSecret, error) {
 		return s.Deliveries.Receive(ctx, r.Sealed)
 	}),
+}
+
+// carried are the routes that the unit between the network and the admin socket needs.
+var carried = []string{api.CallTicket.Path, api.CallReceive.Path}
+
+// carrying refuses all other administration to that unit: an attacker who takes it over, from the
+// network, can make tickets and give messages.
+func carrying(p *caller.Peer, r *route) *api.Problem {
+	if p.Unit != delivery.Unit || slices.Contains(carried, r.Path) {
+		return nil
+	}
+	return problem.New(api.CodeNotPermitted, fmt.Sprintf("unit %s may make tickets and give messages, and nothing else of administration", delivery.Unit))
 }

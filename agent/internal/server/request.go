@@ -103,6 +103,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 		return problem.New(api.CodeMethod, "want "+strings.Join(allow, " or "))
 	case !route.serves(c.socket):
 		return problem.New(api.CodeNotPermitted, fmt.Sprintf("only the %[3]s socket serves %[1]s %[2]s", route.Method, route.Path, route.On))
+	case c.socket == Admin && carrying(c.peer, route) != nil:
+		return carrying(c.peer, route)
 	}
 	who := route.who(c)
 	c.class = who.Class

@@ -30,14 +30,14 @@ func (v *Vault) Provision(ctx context.Context, app, name string, data *secret.Se
 	return err
 }
 
-// Provisioned reports whether root provisioned a secret of that name for an app that can have some.
+// Provisioned reports whether root provisioned a secret of that name for an app. It refuses an app that
+// can have none, as Provision would.
 func (v *Vault) Provisioned(ctx context.Context, app, name string) (bool, error) {
-	s, _, err := v.provisionable(ctx, app)
+	s, c, err := v.provisionable(ctx, app)
 	if err != nil {
 		return false, err
 	}
-	holders, err := s.Holders(ctx, []string{app}, name)
-	return len(holders) > 0, err
+	return s.Provisioned(ctx, c.App, name)
 }
 
 // provisionable returns the store and the declared app that it can keep secrets of root for.
