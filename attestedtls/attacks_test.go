@@ -192,7 +192,10 @@ func TestLargeFrames(t *testing.T) {
 	for _, size := range []int{maxMessage, maxMessage + 1, 10 * maxMessage} {
 		asked := 0
 		var f frame
-		_, err := f.read(bytes.NewReader(append(binary.BigEndian.AppendUint32(nil, uint32(size)), make([]byte, size)...)), 20*maxMessage, func() error {
+		_, err := f.read(bytes.NewReader(append(binary.BigEndian.AppendUint32(nil, uint32(size)), make([]byte, size)...)), 20*maxMessage, func(announced int) error {
+			if announced != size {
+				t.Errorf("%d bytes are announced as %d", size, announced)
+			}
 			if asked++; len(f.body) > maxMessage {
 				t.Errorf("%d bytes were allocated before the turn", len(f.body))
 			}
@@ -209,7 +212,7 @@ func TestLargeFrames(t *testing.T) {
 		c := &Client{TLS: &tls.Config{RootCAs: roots}, Verifier: usual(t)}
 		judged := 0
 		c.Hook = func(_ context.Context, v *Verdict) error {
-			if judged = len(c.Verifier.large); len(v.Document) <= maxMessage {
+			if judged = c.Verifier.large.taken; len(v.Document) <= maxMessage {
 				t.Errorf("a document of %d bytes", len(v.Document))
 			}
 			return refuses
@@ -217,7 +220,7 @@ func TestLargeFrames(t *testing.T) {
 		if _, _, ours, theirs := meet(t, c, s); (ours != nil) != (refuses != nil) || (theirs != nil) != (refuses != nil) {
 			t.Errorf("%v, %v", ours, theirs)
 		}
-		if n := len(c.Verifier.large); judged != 1 || n != 0 {
+		if n := c.Verifier.large.taken; judged != 1 || n != 0 {
 			t.Errorf("%d turns while it was judged, and %d were not given back", judged, n)
 		}
 	}

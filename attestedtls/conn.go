@@ -186,12 +186,14 @@ func (c *Conn) shake(ctx context.Context) error {
 		c.starting.Unlock()
 		return nil
 	}
+	ctx, slow := context.WithCancelCause(ctx)
+	defer slow(nil)
 	interrupting := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(interrupting)
 		c.tls.SetDeadline(time.Unix(1, 0)) // ends reads and writes
 	})
-	x := &exchange{c: c, e: c.end, state: &state}
+	x := &exchange{c: c, e: c.end, state: &state, slow: slow}
 	err := x.run(ctx)
 	if !stop() {
 		<-interrupting // what is sent next sets another deadline
@@ -209,7 +211,10 @@ func (c *Conn) shake(ctx context.Context) error {
 
 // interrupted returns the error of an exchange whose context ended.
 func interrupted(ctx context.Context) error {
-	if err := context.Cause(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	switch err := context.Cause(ctx); {
+	case errors.Is(err, errSlow):
+		return refuse(CodeTimeout, "%w: want at least %d bytes in a second", err, largeLeastSpeed)
+	case !errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
 	return refuse(CodeTimeout, "the time for handshake and exchange is over: %w", context.DeadlineExceeded)
@@ -364,7 +369,8 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 }
 
 // Verdict returns the verdict on the other end's evidence, or nil if there is none: this end does
-// not verify, or the handshake did not succeed.
+// not verify, or the handshake did not succeed. If JudgeOpen is set, it is the last one, also after
+// that closed the connection.
 func (c *Conn) Verdict() *Verdict {
 	if !c.passed.Load() {
 		return nil

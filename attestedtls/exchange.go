@@ -28,8 +28,10 @@ type exchange struct {
 	judged  *Verdict // that was accepted
 	learned *learned // how the other end wants to be known again; nil if it does not, or if this end goes on with earlier evidence
 	theirs  hello
-	confirm []byte // of the verdict on this end's evidence
-	large   bool   // has a turn for large evidence
+	confirm []byte                  // of the verdict on this end's evidence
+	slow    context.CancelCauseFunc // ends the exchange
+	arrived func()                  // ends the time for large evidence
+	large   func()                  // gives the place for large evidence back; nil without one
 }
 
 // run does the exchange, apart from the other end's start.
@@ -180,27 +182,32 @@ func (x *exchange) read(ctx context.Context, into ...message) (which int, err er
 	if err := x.flush(); err != nil {
 		return 0, err
 	}
-	most, large := maxMessage, (func() error)(nil)
+	most, large := maxMessage, (func(int) error)(nil)
 	if into[0].kind() == kindEvidence {
 		most = (x.e.verifier.options.MaxEvidence+2)/3*4 + restOfFrame
-		large = func() error { return x.takeLarge(ctx) }
+		large = func(size int) error { return x.takeLarge(ctx, size) }
 	}
 	var f frame
 	b, err := f.read(x.c.tls, most, large)
+	if x.arrived != nil {
+		x.arrived()
+		x.arrived = nil
+	}
 	if err != nil {
 		return 0, err
 	}
 	return decode(b, into...)
 }
 
-// takeLarge waits for a turn for large evidence, which judge gives back.
-func (x *exchange) takeLarge(ctx context.Context) error {
-	turns := x.e.verifier.large
-	select {
-	case turns <- struct{}{}:
-		x.large = true
-		return nil
-	case <-ctx.Done():
-		return refuse(CodeBusy, "%d ends send evidence of more than %d bytes: %w", cap(turns), maxMessage, context.Cause(ctx))
+// takeLarge waits for a place for evidence of this size, and has the exchange end if that does not
+// come in time. Judge gives the place back.
+func (x *exchange) takeLarge(ctx context.Context, size int) error {
+	from, all := origin(x.c.RemoteAddr()), x.e.verifier.large
+	if err := all.take(ctx, from); err != nil {
+		return refuse(CodeTimeout, "wait for one of %d places for evidence of more than %d bytes: %w", maxLarge, maxMessage, err)
 	}
+	late := time.AfterFunc(largeTime(size), func() { x.slow(errSlow) })
+	x.arrived = func() { late.Stop() }
+	x.large = func() { all.give(from) }
+	return nil
 }

@@ -259,7 +259,7 @@ const firstPart = 4 << 10
 
 // read reads the frame from r, and no byte more. It allocates as bytes arrive. Large is called
 // once before more than maxMessage bytes are read; its error ends the reading.
-func (f *frame) read(r io.Reader, most int, large func() error) ([]byte, error) {
+func (f *frame) read(r io.Reader, most int, large func(size int) error) ([]byte, error) {
 	for f.have < len(f.head) {
 		n, err := r.Read(f.head[f.have:])
 		if f.have += n; err != nil && f.have < len(f.head) {
@@ -278,7 +278,7 @@ func (f *frame) read(r io.Reader, most int, large func() error) ([]byte, error) 
 		if got == len(f.body) {
 			grow := min(size-got, max(firstPart, got))
 			if large != nil && got+grow > maxMessage {
-				if err := large(); err != nil {
+				if err := large(size); err != nil {
 					return nil, err
 				}
 				large = nil

@@ -237,6 +237,47 @@ func TestReplaceDoesNotWait(t *testing.T) {
 	}
 	_, err := conn.Read(make([]byte, 1))
 	has(t, err, CodePolicy, false)
+	if got := conn.Verdict(); got == nil || got.Refusal == nil || got.Refusal.Code != CodePolicy || conn.Claims() != nil {
+		t.Errorf("the verdict after that is %+v", got)
+	}
+}
+
+// TestHookReplaces: a hook may replace the policy, also while open connections are judged again, and
+// the last policy counts for all of them.
+func TestHookReplaces(t *testing.T) {
+	v := judgesOpen(t)
+	var replaced atomic.Bool
+	roots, leaf := authority(t)
+	c := &Client{TLS: &tls.Config{RootCAs: roots}, Verifier: v}
+	c.Hook = func(ctx context.Context, judged *Verdict) error {
+		if judged.Refusal != nil && replaced.CompareAndSwap(false, true) {
+			if n, err := v.Replace(policy(t, anchored, "[caller]\nunit = \"database.service\"\n"), trust(t)); n != 0 || err != nil {
+				t.Errorf("closed %d, %v", n, err)
+			}
+		}
+		return nil // passed
+	}
+	var conns []*Conn
+	for range 2 {
+		conn, _, err, _ := meet(t, c, &Server{TLS: &tls.Config{Certificates: []tls.Certificate{leaf}}, Attester: attests(t, nil)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := v.Replace(policy(t, anchored, otherRules), trust(t))
+		done <- err
+	}()
+	if err := waitFor(t, done); err != nil {
+		t.Fatal(err)
+	}
+	for _, conn := range conns {
+		if got := v.open[conn]; got == nil || got.judging || got.ruling != v.current() || conn.Verdict().Refusal == nil {
+			t.Errorf("a connection is under %+v, with %+v", got, conn.Verdict())
+		}
+	}
 }
 
 // TestPending: requests beyond the limit wait for their turn at the agent, and give up with the code

@@ -62,8 +62,8 @@ func (x *exchange) answer(ctx context.Context) (m message, answer []byte, err er
 // judge reads the evidence of the other end, or what continues it, and puts the verdict.
 func (x *exchange) judge(ctx context.Context) error {
 	defer func() {
-		if x.large {
-			<-x.e.verifier.large
+		if x.large != nil {
+			x.large()
 		}
 	}()
 	var m shown

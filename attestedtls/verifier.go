@@ -4,7 +4,6 @@ package attestedtls
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -30,7 +29,9 @@ type VerifierOptions struct {
 	AcceptAnyCaller bool
 
 	// JudgeOpen has [Verifier.Replace] judge open connections again by the evidence that they
-	// showed, and close those that are refused. Their evidence is kept meanwhile.
+	// showed, and close those that are refused. Their evidence is kept meanwhile, and their verdict
+	// is then the new one. Without it a connection keeps the verdict of the policy that was in
+	// force when it was made.
 	JudgeOpen bool
 
 	// Continue lets later connections to the same process, with the same certificate, rest on
@@ -54,14 +55,12 @@ type VerifierOptions struct {
 // Many ends may share one.
 type Verifier struct {
 	options VerifierOptions
-	large   chan struct{} // turns of reading more than maxMessage
+	large   *places // of reading more than maxMessage
 	memory  *memory
-
-	judging sync.Mutex // one open connection is judged again at a time, so that the last policy counts
 
 	mu   sync.Mutex // guards the two below
 	now  *ruling    // in force; never changed, only replaced
-	open map[*Conn]*ruling
+	open map[*Conn]*standing
 }
 
 // ruling is a policy in force.
@@ -71,11 +70,6 @@ type ruling struct {
 	firmwareLog bool
 	maxAge      time.Duration // of an anchor; 0: any
 }
-
-// maxLarge is how many exchanges may read and judge large evidence at once. So peers that are not
-// known yet make this end keep at most as many documents of its MaxEvidence, each a few times while
-// it is decoded.
-const maxLarge = 16
 
 const cacheEntries = 64
 
@@ -94,7 +88,7 @@ func NewVerifier(policy *verify.Policy, o VerifierOptions) (*Verifier, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	v := &Verifier{options: o, large: make(chan struct{}, maxLarge), memory: newMemory(), open: map[*Conn]*ruling{}}
+	v := &Verifier{options: o, large: newPlaces(), memory: newMemory(), open: map[*Conn]*standing{}}
 	var err error
 	v.now, err = v.rule(policy, o.Config)
 	return v, err
@@ -130,7 +124,8 @@ func (v *Verifier) current() *ruling {
 
 // Replace puts another policy into force, and what the verifier trusts and knows. New connections
 // follow it. If JudgeOpen is set, open connections are judged again, and Replace returns how many
-// it closed. If the error is not nil, nothing changed.
+// it closed. A connection that another call is judging at that moment is left to that one. If the
+// error is not nil, nothing changed.
 func (v *Verifier) Replace(policy *verify.Policy, c verify.Config) (closed int, err error) {
 	r, err := v.rule(policy, c)
 	if err != nil {
@@ -149,68 +144,6 @@ func (v *Verifier) Replace(policy *verify.Policy, c verify.Config) (closed int, 
 		}
 	}
 	return closed, nil
-}
-
-// keep notes an open connection that was judged under r.
-func (v *Verifier) keep(c *Conn, r *ruling) {
-	if !v.options.JudgeOpen {
-		return
-	}
-	v.mu.Lock()
-	v.open[c] = r
-	late := v.now != r
-	v.mu.Unlock()
-	if c.closed.Load() { // before it was noted
-		v.drop(c)
-		return
-	}
-	if late { // the policy was replaced meanwhile
-		v.again(c)
-	}
-}
-
-// drop forgets a connection.
-func (v *Verifier) drop(c *Conn) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.open, c)
-}
-
-// again judges an open connection under the policy in force, and closes it if that refuses it.
-func (v *Verifier) again(c *Conn) (stays bool) {
-	v.judging.Lock()
-	defer v.judging.Unlock()
-	v.mu.Lock()
-	r, before := v.now, v.open[c]
-	if before == nil || before == r {
-		v.mu.Unlock()
-		return true
-	}
-	v.open[c] = r
-	v.mu.Unlock()
-	seen := c.verdict.Load()
-	judged := v.judge(r, seen.Document, seen.expect, seen.bound)
-	judged.Continued, judged.Age = seen.Continued, seen.Age
-	if err := c.end.decide(context.Background(), judged); err != nil {
-		c.closeFor(err)
-		return false
-	}
-	c.verdict.Store(v.kept(judged))
-	return true
-}
-
-// kept returns what a connection keeps of a verdict: the document only if it is needed again.
-func (v *Verifier) kept(judged *Verdict) *Verdict {
-	if v.options.JudgeOpen {
-		return judged
-	}
-	out := *judged
-	out.Document = nil
-	if out.Refusal != nil { // a hook let it pass
-		refusal := *out.Refusal
-		refusal.Verdict, out.Refusal = &out, &refusal
-	}
-	return &out
 }
 
 // bound is what evidence must be bound to, besides what verify.Expect says.
