@@ -13,17 +13,66 @@ import (
 	"time"
 )
 
-// Serve serves HTTP/1.1 over attested connections, as h.Serve does. It adds to h.ConnContext, so
-// that [From] and [VerdictFrom] work in handlers. Request.TLS is set.
+// ApplicationHTTP2 is the Application of ends that speak HTTP/2. ALPN names the protocol of this
+// package, so that it cannot choose one for the application.
+const ApplicationHTTP2 = "h2"
+
+// Serve serves HTTP over attested connections, as h.Serve does: HTTP/2 if Application is
+// [ApplicationHTTP2], otherwise HTTP/1.1. It adds to h.ConnContext, so that [From] and [VerdictFrom]
+// work in handlers. Request.TLS is set. For HTTP/2 it also sets h.Protocols, and adds to h.Handler.
 func (s *Server) Serve(h *http.Server, l net.Listener) error {
+	e, err := s.ready()
+	if err != nil {
+		return err
+	}
 	before := h.ConnContext
 	h.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if b, is := c.(bare); is {
+			c = b.Conn
+		}
 		if before != nil {
 			ctx = before(ctx, c)
 		}
 		return context.WithValue(ctx, contextKey{}, c)
 	}
-	return h.Serve(s.Listener(l))
+	l = s.Listener(l)
+	if e.application == ApplicationHTTP2 {
+		h.Protocols = new(http.Protocols)
+		h.Protocols.SetUnencryptedHTTP2(true) // net/http asks nothing else of a connection that it does not know to be of TLS
+		h.Protocols.SetHTTP1(e.plain)
+		h.Handler = overTLS{h.Handler}
+		l = bareListener{l}
+	}
+	return h.Serve(l)
+}
+
+// bare is a connection whose state of TLS net/http does not see, which would otherwise serve HTTP/1.1
+// on it.
+type bare struct{ net.Conn }
+
+type bareListener struct{ net.Listener }
+
+func (l bareListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return bare{c}, nil
+}
+
+// overTLS is a handler whose requests have the state of TLS that net/http did not see.
+type overTLS struct{ handler http.Handler }
+
+func (o overTLS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c := From(r.Context()); c != nil {
+		state := c.ConnectionState()
+		r.TLS = &state
+	}
+	h := o.handler
+	if h == nil {
+		h = http.DefaultServeMux
+	}
+	h.ServeHTTP(w, r)
 }
 
 // Times of a Transport.
@@ -32,8 +81,8 @@ const (
 	idlePerHost     = 16
 )
 
-// A Transport sends HTTP/1.1 requests over attested connections, and keeps these for later
-// requests. The context of a response's request has the connection: see [From] and [VerdictFrom].
+// A Transport sends requests over attested connections, and keeps these for later requests: by HTTP/2
+// if the client's Application is [ApplicationHTTP2], otherwise by HTTP/1.1. The context of a response's request has the connection: see [From] and [VerdictFrom].
 // Only https URLs are accepted. It uses no proxy. After [Verifier.Replace] requests have new
 // connections.
 type Transport struct {
@@ -59,14 +108,40 @@ func (t *Transport) pool() *http.Transport {
 		if t.current != nil {
 			t.current.CloseIdleConnections()
 		}
-		t.under, t.current = in, &http.Transport{
-			DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				return t.client.Dial(ctx, network, address)
-			},
-			MaxIdleConnsPerHost: idlePerHost, IdleConnTimeout: idleConnTimeout, ExpectContinueTimeout: time.Second,
+		dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+			return t.client.Dial(ctx, network, address)
 		}
+		t.under, t.current = in, &http.Transport{
+			DialTLSContext: dial, DialContext: dial, // the second one for HTTP/2: see onward
+			MaxIdleConnsPerHost: idlePerHost, IdleConnTimeout: idleConnTimeout, ExpectContinueTimeout: time.Second,
+			Protocols: new(http.Protocols),
+		}
+		t.current.Protocols.SetHTTP1(!t.http2())
+		t.current.Protocols.SetUnencryptedHTTP2(t.http2())
 	}
 	return t.current
+}
+
+func (t *Transport) http2() bool { return t.client.Application == ApplicationHTTP2 }
+
+// onward returns the request that net/http is to send. It speaks HTTP/2 over connections that are not
+// of crypto/tls only for URLs of http, of which only this function makes one: each connection is
+// attested.
+func (t *Transport) onward(ctx context.Context, r *http.Request) *http.Request {
+	r = r.WithContext(ctx)
+	if !t.http2() {
+		return r
+	}
+	u := *r.URL
+	u.Scheme = "http"
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), "443")
+	}
+	if r.Host == "" {
+		r.Host = r.URL.Host
+	}
+	r.URL = &u
+	return r
 }
 
 // RoundTrip sends a request (http.RoundTripper).
@@ -90,7 +165,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			used.Store(c)
 		}
 	}})
-	answer, err := t.pool().RoundTrip(r.WithContext(ctx))
+	answer, err := t.pool().RoundTrip(t.onward(ctx, r))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -81,10 +82,10 @@ var saysUnit = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 
 // TestHTTP: requests come over connections that are kept; both ends find the verdict on the other.
 func TestHTTP(t *testing.T) {
-	for _, mutual := range []bool{false, true} {
-		agent := &machine{tb: t}
-		s := &Server{Attester: &Attester{Agent: agent}}
-		c := &Client{AnyCertificate: true, Verifier: usual(t)}
+	for i, application := range []string{"", ApplicationHTTP2, "http/1.1", ApplicationHTTP2} {
+		agent, mutual := &machine{tb: t}, i > 1
+		s := &Server{Attester: &Attester{Agent: agent}, Application: application}
+		c := &Client{AnyCertificate: true, Verifier: usual(t), Application: application}
 		want := "unverified"
 		if mutual {
 			s.Verifier, c.Attester = usual(t), attests(t, nil)
@@ -110,6 +111,80 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("a URL of http: %v", err)
 		}
 		transport.CloseIdleConnections()
+	}
+}
+
+// TestHTTP2: ends that name HTTP/2 speak it, over one connection for requests at the same time. Ends
+// that name another protocol do not.
+func TestHTTP2(t *testing.T) {
+	says := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || r.TLS.NegotiatedProtocol != Protocol || From(r.Context()) == nil {
+			t.Errorf("the request's TLS is %+v", r.TLS)
+		}
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		io.WriteString(w, string(b)+r.Proto+" "+r.Host)
+	})
+	for application, want := range map[string]string{ApplicationHTTP2: "HTTP/2.0", "http/1.1": "HTTP/1.1", "": "HTTP/1.1"} {
+		agent := &machine{tb: t}
+		address := serve(t, &Server{Attester: &Attester{Agent: agent}, Application: application}, says)
+		c := &Client{AnyCertificate: true, Verifier: usual(t), Application: application}
+		transport := c.Transport()
+		body := strings.Repeat("x", 100<<10)
+		send := func() {
+			r, err := (&http.Client{Transport: transport}).Post("https://"+address, "text/plain", strings.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Body.Close()
+			got, err := io.ReadAll(r.Body)
+			if err != nil || string(got) != body+want+" "+address || r.Proto != want || r.Request.URL.Scheme != "https" || r.TLS == nil || unitOf(r.Request.Context()) != "billing.service" {
+				t.Errorf("%s: %q, %v, TLS %v", application, strings.TrimLeft(string(got), "x"), err, r.TLS != nil)
+			}
+		}
+		send()
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(send)
+		}
+		all.Wait()
+		if n := agent.asked.Load(); application == ApplicationHTTP2 && n != 1 {
+			t.Errorf("%d connections for requests that one could carry", n)
+		}
+		transport.CloseIdleConnections()
+	}
+	// A client that does not speak it gets no answer, and neither does one of HTTP/2 from a server that
+	// does not: names are compared before.
+	address := serve(t, &Server{Attester: attests(t, nil), Application: ApplicationHTTP2}, says)
+	_, err := (&http.Client{Transport: (&Client{AnyCertificate: true, Verifier: usual(t)}).Transport()}).Get("https://" + address)
+	has(t, err, CodeApplication, true)
+	conn, err := (&Client{AnyCertificate: true, Verifier: usual(t), Application: ApplicationHTTP2}).Dial(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	conn.SetReadDeadline(time.Now().Add(patience))
+	if b, err := io.ReadAll(conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(string(b), "200 OK") {
+		t.Errorf("a request of HTTP/1.1: %q, %v", b, err)
+	}
+}
+
+// TestHTTP2Hosts: the host that a server hears is that of the URL, and a URL without a port means 443.
+func TestHTTP2Hosts(t *testing.T) {
+	for url, want := range map[string]string{"https://a.example/x": "a.example:443", "https://a.example:8443": "a.example:8443", "https://[2001:db8::1]/": "[2001:db8::1]:443"} {
+		r, err := http.NewRequest("GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host := r.URL.Host
+		out := (&Transport{client: &Client{Application: ApplicationHTTP2}}).onward(t.Context(), r)
+		if out.URL.Host != want || out.Host != host || out.URL.Scheme != "http" || r.URL.Scheme != "https" || r.URL.Host != host {
+			t.Errorf("%s: to %s, host %s; the request is for %s", url, out.URL.Host, out.Host, r.URL)
+		}
 	}
 }
 
