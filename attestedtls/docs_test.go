@@ -36,6 +36,7 @@ func TestDocument(t *testing.T) {
 		"the client offers `" + attestedtls.Protocol + "`",
 		fmt.Sprintf("the %d bytes `%s`", len(attestedtls.EvidenceUserData), attestedtls.EvidenceUserData),
 		"`GET " + attestedtls.EvidencePath + "`",
+		"speak HTTP/2 name `" + attestedtls.ApplicationHTTP2 + "`",
 		fmt.Sprintf("at most %d s,", attestedtls.DefaultTimeout/time.Second),
 	} {
 		if !strings.Contains(text, words) {
