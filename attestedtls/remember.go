@@ -133,7 +133,7 @@ func (v *Verifier) remember(x *exchange) {
 	if l == nil || judged.Refusal != nil || len(judged.Document) > maxDocument {
 		return
 	}
-	k := &known{session: l.session, secret: l.secret, digest: sha256.Sum256(judged.Document), size: len(judged.Document), shown: x.asked}
+	k := &known{session: l.session, secret: l.secret, digest: judged.Evidence, size: len(judged.Document), shown: x.asked}
 	v.under(k, judged, x.ruling)
 	v.memory.add(keyOfPeer(judged.bound.role, judged.expect.PublicKey), k)
 }
