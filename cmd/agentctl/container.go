@@ -11,6 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/engines"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // engineState is how one engine is set up.
@@ -126,7 +127,7 @@ func (t *terminal) listContainers(c *cobra.Command, s *sockets, root string) err
 			if app == "" {
 				app = "(no application)"
 			}
-			fmt.Fprintf(t.out, "\n%s %s\n  app %s, image %s\n  root %s, %d files\n", cleanLine(x.Engine), cleanLine(x.ID), cleanLine(app), cleanLine(orUnknown(x.Image)), rootOf(x), x.Files)
+			fmt.Fprintf(t.out, "\n%s %s\n  app %s, image %s\n  root %s, %s\n", cleanLine(x.Engine), cleanLine(x.ID), cleanLine(app), cleanLine(orUnknown(x.Image)), rootOf(x), text.Count(x.Files, "file"))
 		}
 		if out.Agent != "" {
 			fmt.Fprintf(t.err, "agentctl: note: the agent does not say which containers it measured: %s\n", cleanLine(out.Agent))

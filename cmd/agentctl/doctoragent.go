@@ -21,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -284,11 +285,11 @@ func (d *doctor) lookAtLog(st *api.Status) {
 	case l.Reason != "":
 		d.bad(agentsLog, cmp.Or(st.Evidence.Code.Info().Hint, "see the reason"), "%s", l.Reason)
 	case percent(l.Bytes, l.Limit) >= nearlyFull:
-		d.warn(agentsLog, "find out which application changes all the time, with `agentctl log`, and plan a reboot, which begins a new log", "%d records, and %s full", l.Records, fullness(l))
+		d.warn(agentsLog, "find out which application changes all the time, with `agentctl log`, and plan a reboot, which begins a new log", "%s, and %s full", text.Count(l.Records, "record"), fullness(l))
 	case l.Pending != "":
 		d.note(agentsLog, "reboot when it suits, or set measurement.events_pcr back", "%s", l.Pending)
 	default:
-		d.good(agentsLog, "%d records, PCR %s %s%s", l.Records, pcrsText(l), map[bool]string{false: "matches", true: "match"}[l.EventsPCR != 0], prefixed(", ", fullness(l), " full"))
+		d.good(agentsLog, "%s, PCR %s %s%s", text.Count(l.Records, "record"), pcrsText(l), map[bool]string{false: "matches", true: "match"}[l.EventsPCR != 0], prefixed(", ", fullness(l), " full"))
 	}
 }
 

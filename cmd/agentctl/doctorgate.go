@@ -10,6 +10,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/gatewire"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
 )
 
@@ -21,11 +22,11 @@ func (d *doctor) lookAtGate(root string, g *api.GateStatus) {
 	case g == nil:
 		return
 	case !g.Present:
-		d.warn(name, "`systemctl enable --now agentd-gate.service`", "%d applications ask for the gate, and it is not there: their programs start without it", g.Asked)
+		d.warn(name, "`systemctl enable --now agentd-gate.service`", "%s asked for the gate, and it is not there: programs start without it", text.Count(g.Asked, "application"))
 	case g.Guarded < g.Asked:
-		d.warn(name, "`journalctl -u agentd-gate.service` says why", "the gate guards %d of the %d applications that ask for it", g.Guarded, g.Asked)
+		d.warn(name, "`journalctl -u agentd-gate.service` says why", "%s asked for the gate, and it guards %d", text.Count(g.Asked, "application"), g.Guarded)
 	default:
-		d.good(name, "it guards all %d applications that ask for it", g.Asked)
+		d.good(name, "it guards what asked for it: %s", text.Count(g.Asked, "application"))
 	}
 	declared, err := declarations(root)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 func keyCommand(t *terminal, s *sockets) *cobra.Command {
@@ -116,7 +117,7 @@ func keyLine(k *api.KeyStatus) string {
 		line += fmt.Sprintf(", %d of which nothing tells who wrote them", k.Unproven)
 	}
 	if k.Orphans > 0 {
-		line += fmt.Sprintf(", %d files that the manifest does not list", k.Orphans)
+		line += fmt.Sprintf(", %s not in the manifest", text.Count(k.Orphans, "file"))
 	}
 	return line
 }
@@ -205,7 +206,7 @@ func keyDigest(t *terminal, s *sockets, use string, action api.DigestAction) *co
 		}
 		contract, err := s.adminSocket().ChangeDigests(c.Context(), r)
 		return present(t, contract, err, func() {
-			n := &node{text: cleanLine(fmt.Sprintf("%s: %d digests", contract.App, len(contract.Digests)))}
+			n := &node{text: cleanLine(fmt.Sprintf("%s: %s", contract.App, text.Count(len(contract.Digests), "digest")))}
 			for _, d := range contract.Digests {
 				n.add("%s", d)
 			}

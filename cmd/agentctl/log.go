@@ -14,6 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -134,7 +135,7 @@ func drawStart(n *node, s *pcr.StartEvent) *node {
 		values(n.add("events of apps extend PCR %d", second.PCR), second.PCR, second.Values)
 	}
 	if p := s.Previous; p != nil {
-		n.add("the log of an earlier boot had %d records, head %s", p.Count, p.Digest)
+		n.add("the log of an earlier boot had %s, head %s", text.Count(p.Count, "record"), p.Digest)
 	}
 	return n
 }
@@ -196,11 +197,11 @@ func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 func drawGate(line func(format string, args ...any) *node, e *pcr.Event) *node {
 	switch {
 	case e.GateStart != nil:
-		text := "the gate guards %d applications"
+		what := "the gate guards"
 		if e.GateStart.Carried {
-			text = "the gate went on, and guards %d applications"
+			what = "the gate went on, and guards"
 		}
-		n := line(text, len(e.GateStart.Apps))
+		n := line("%s %s", what, text.Count(len(e.GateStart.Apps), "application"))
 		n.add("executable %s", e.GateStart.Gate)
 		for _, a := range e.GateStart.Apps {
 			if a.Enforce {
@@ -314,7 +315,7 @@ func (n *node) addManifest(e *pcr.AppEvent) {
 	}
 	for i, f := range e.Manifest {
 		if i == maxShownFiles {
-			n.add("%d more files", len(e.Manifest)-i)
+			n.add("%s", text.Count(len(e.Manifest)-i, "more file"))
 			break
 		}
 		n.add("%s %s, %d bytes, %q", fileMode(f.Mode), f.Digest, f.Size, f.Path)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -94,9 +95,9 @@ func (t *terminal) printReason(r reason, ids []string) {
 func checks(ids []string) string {
 	part, _, _ := strings.Cut(ids[0], ".")
 	if slices.ContainsFunc(ids, func(id string) bool { return !strings.HasPrefix(id, part+".") }) {
-		return fmt.Sprintf("%d checks", len(ids))
+		return text.Count(len(ids), "check")
 	}
-	return fmt.Sprintf("%s, %d checks", part, len(ids))
+	return part + ", " + text.Count(len(ids), "check")
 }
 
 // parts is how many checks each part of an appraisal has.
@@ -163,7 +164,7 @@ func (p *parts) nameOptional(ids []string) string {
 	if unused == 0 {
 		return p.name(ids)
 	}
-	words := fmt.Sprintf("%s (%d rules that it lacks or that do not apply)", policy, unused)
+	words := fmt.Sprintf("%s (%s that it lacks or that do not apply)", policy, text.Count(unused, "rule"))
 	rest := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return strings.HasPrefix(id, policy+".") })
 	if len(rest) == 0 {
 		return words

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify"
@@ -100,7 +101,7 @@ func pcrValues(b, quote []byte) ([]byte, error) {
 		}
 	}
 	if len(values) != len(selected)*pcrSize {
-		return nil, fmt.Errorf("it has %d values, and the quote selects %d", len(values)/pcrSize, len(selected))
+		return nil, fmt.Errorf("it has %s, and the quote selects %d", text.Count(len(values)/pcrSize, "value"), len(selected))
 	}
 	out := make([]byte, maxPCRs)
 	for at, i := range selected {

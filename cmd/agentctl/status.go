@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -107,7 +108,7 @@ func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 	if percent(st.Ledger.Bytes, st.Ledger.Limit) >= nearlyFull && !st.Ledger.Full {
 		state += "; NEARLY FULL: plan a reboot, which begins a new log"
 	}
-	ledger := n.add("measurement log of PCR %s: %d records, %d bytes%s, %s", pcrsText(&st.Ledger), st.Ledger.Records, st.Ledger.Bytes, prefixed(" (", fullness(&st.Ledger), " full)"), state)
+	ledger := n.add("measurement log of PCR %s: %s, %d bytes%s, %s", pcrsText(&st.Ledger), text.Count(st.Ledger.Records, "record"), st.Ledger.Bytes, prefixed(" (", fullness(&st.Ledger), " full)"), state)
 	with(ledger, st.Ledger.Reason)
 	with(ledger, st.Ledger.Pending)
 	applications := n.add("applications: %d declared, %d measured, %d not", st.Apps.Declared, st.Apps.Measured, st.Apps.Unmeasured)
@@ -141,7 +142,7 @@ func eventLine(e *api.EventStatus) string {
 		out += fmt.Sprintf("; %d refused", e.Refused)
 	}
 	if e.Exhausted > 0 {
-		out += fmt.Sprintf("; %d applications may record NO MORE until the next boot ([events] has the quotas)", e.Exhausted)
+		out += fmt.Sprintf("; %s may record NO MORE until the next boot ([events] has the quotas)", text.Count(e.Exhausted, "application"))
 	}
 	return out
 }

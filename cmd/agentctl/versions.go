@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -183,7 +184,7 @@ func changes(before, after pcr.Manifest) []fileChange {
 func (n *node) addChanges(all []fileChange) {
 	for i, c := range all {
 		if i == maxShownFiles {
-			n.add("%d more files", len(all)-i)
+			n.add("%s", text.Count(len(all)-i, "more file"))
 			return
 		}
 		switch {

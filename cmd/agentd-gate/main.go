@@ -23,6 +23,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/gate"
 	"github.com/cvm-agentd/agentd/internal/gatewire"
 	"github.com/cvm-agentd/agentd/internal/journal"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -114,7 +115,7 @@ func run(o options) error {
 		},
 		Guarding: func(apps int) {
 			ready.Do(func() { tell(daemon.SdNotifyReady) })
-			tell(fmt.Sprintf("STATUS=%d applications guarded", apps))
+			tell("STATUS=" + text.Count(apps, "application") + " guarded")
 		},
 	})
 }

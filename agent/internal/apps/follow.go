@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // footprint is what a reading looked at.
@@ -107,11 +108,11 @@ func (f *follower) stateOf(prints []*footprint) error {
 	}
 	for _, dir := range slices.Sorted(maps.Keys(failed)) {
 		if err := failed[dir]; errors.Is(err, unix.ENOSPC) {
-			return fmt.Errorf("watch %s and %d others: %w", dir, len(failed)-1, errWatches)
+			return fmt.Errorf("watch %s and %s: %w", dir, text.Count(len(failed)-1, "other"), errWatches)
 		}
 	}
 	for _, dir := range slices.Sorted(maps.Keys(failed)) {
-		return fmt.Errorf("watch %s and %d others: %w", dir, len(failed)-1, failed[dir])
+		return fmt.Errorf("watch %s and %s: %w", dir, text.Count(len(failed)-1, "other"), failed[dir])
 	}
 	return nil
 }

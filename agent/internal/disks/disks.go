@@ -172,7 +172,7 @@ func (d *Disks) Key(ctx context.Context, r api.DiskRequest) (api.DiskKey, error)
 func (d *Disks) check(ctx context.Context, r api.DiskRequest) (out api.DiskChecked, rec *record, e *entry, err error) {
 	var copies []*luks.Header
 	if len(r.Headers) < 1 || len(r.Headers) > 2 {
-		return out, nil, nil, problem.Invalid("/headers", fmt.Sprintf("%d copies, want 1 or 2: a header without a right checksum does not count", len(r.Headers)))
+		return out, nil, nil, problem.Invalid("/headers", fmt.Sprintf("the number of copies is %d, want 1 or 2: a header without a right checksum does not count", len(r.Headers)))
 	}
 	if out.Disk, rec, err = d.proven(ctx, r.Name); err != nil {
 		return out, rec, nil, err

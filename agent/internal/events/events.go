@@ -45,6 +45,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -202,7 +203,7 @@ func (s *Service) beyond(all uint64, declared map[string]bool, app string, size 
 	}
 	switch {
 	case len(own.records) >= s.Limits.PerApp:
-		return fmt.Sprintf("it recorded %d events in this boot, which is all that it may (events.per_app)", len(own.records))
+		return fmt.Sprintf("it recorded %s in this boot, which is all that it may (events.per_app)", text.Count(len(own.records), "event"))
 	case own.bytes+size > most:
 		return fmt.Sprintf("its events have %d of %d bytes of the log (events.bytes_per_app)", own.bytes, most)
 	case own.bytes+size <= part:

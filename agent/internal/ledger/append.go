@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -254,5 +255,5 @@ func (l *Ledger) mismatch(ctx context.Context, now []pcr.Register, wanted ...[]p
 			break
 		}
 	}
-	return l.desynchronise("PCR %d does not contain what %d records make it: something else extended or reset it", index, l.head().Count)
+	return l.desynchronise("PCR %d does not contain what the log of %s makes it: something else extended or reset it", index, text.Count(l.head().Count, "record"))
 }

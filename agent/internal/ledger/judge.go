@@ -11,6 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -156,7 +157,7 @@ func (f *found) judge() (what, string) {
 		case s.Desynchronised != "":
 			return refuse, s.Desynchronised
 		case n < s.Head.Count:
-			return refuse, fmt.Sprintf("%d records were completed in this boot and the log has %s", s.Head.Count, f.length())
+			return refuse, fmt.Sprintf("%s completed in this boot, and the log has %s", text.Count(s.Head.Count, "record"), f.length())
 		case s.Head.Count > 0 && f.heads[s.Head.Count-1] != s.Head:
 			return refuse, fmt.Sprintf("the first %d records differ from those completed in this boot", s.Head.Count)
 		case n == 0:
@@ -209,11 +210,11 @@ func (f *found) explain(completed uint64) (what, string) {
 	case f.foreign != nil:
 		return refuse, f.foreign.Error()
 	case f.damage != nil:
-		return refuse, fmt.Sprintf("the log is damaged and its first %d records do not explain the PCR: %v", n, f.damage)
+		return refuse, fmt.Sprintf("the log is damaged, and what is good of it (%s) does not explain the PCR: %v", text.Count(n, "record"), f.damage)
 	case f.lacking:
 		return refuse, fmt.Sprintf("the PCR went back: record %d was completed and is not in it", n-1)
 	default:
-		return refuse, fmt.Sprintf("the PCR holds something else than the %d records of the log", n)
+		return refuse, fmt.Sprintf("the PCR holds something else than the log of %s", text.Count(n, "record"))
 	}
 }
 

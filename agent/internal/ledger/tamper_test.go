@@ -126,7 +126,7 @@ func TestLogTamperedWith(t *testing.T) {
 				b = append(b, r.Encode()...)
 			}
 			m.log.Set(ledger.LogFile, b)
-		}, "3 records were completed"},
+		}, "3 records completed"},
 		{"cut by a byte", func(m *machine) {
 			b := m.log.Get(ledger.LogFile)
 			m.log.Set(ledger.LogFile, b[:len(b)-1])
@@ -164,7 +164,7 @@ func TestLogTamperedWith(t *testing.T) {
 			b := m.log.Get(ledger.LogFile)
 			m.log.Set(ledger.LogFile, b[:len(b)-1])
 			m.state.Clear()
-		}, "the log is damaged and its first 2 records do not explain the PCR"},
+		}, "the log is damaged, and what is good of it (2 records) does not explain the PCR"},
 		{"log deleted, state damaged, PCR holds something", func(m *machine) {
 			m.state.Set(ledger.StateFile, []byte(`{"type":"?"}`))
 			m.tpm.extend("x")
@@ -339,7 +339,7 @@ func TestCompletionIsMadeUpFor(t *testing.T) {
 			m.faults.Break(0, durabletest.None, nil)
 			records := must(pcr.DecodeLog(m.log.Get(ledger.LogFile), 0))
 			m.log.Set(ledger.LogFile, records[0].Encode())
-			if s := m.restart(t).State(); s.Synchronised || !strings.Contains(s.Reason, "were completed in this boot") {
+			if s := m.restart(t).State(); s.Synchronised || !strings.Contains(s.Reason, "completed in this boot") {
 				t.Errorf("restart %t: a log without its last record is %+v", restart, s)
 			}
 		}

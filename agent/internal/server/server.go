@@ -31,6 +31,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/metrics"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // Socket is one of the two sockets.
@@ -253,7 +254,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			errs = append(errs, fmt.Errorf("stop serving: %d connections were cut off: %w", left, ctx.Err()))
+			errs = append(errs, fmt.Errorf("stop serving: %s cut off: %w", text.Count(left, "connection"), ctx.Err()))
 			return errors.Join(append(errs, s.http.Close())...)
 		case <-tick.C:
 		}

@@ -268,7 +268,7 @@ func TestShutdownEnds(t *testing.T) {
 	eventually(t, "it is at work", func() bool { return r.fake.calls.Load() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := r.Shutdown(ctx); err == nil || !strings.Contains(err.Error(), "1 connections") {
+	if err := r.Shutdown(ctx); err == nil || !strings.Contains(err.Error(), "1 connection cut off") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -196,7 +196,7 @@ func Line(s api.Status) string {
 	default:
 		return fmt.Sprintf("No evidence: %s (%s)", s.Evidence.Code.Info().Title, s.Evidence.Code)
 	}
-	out := fmt.Sprintf("%d of %d applications measured, %d records", s.Apps.Measured, s.Apps.Declared, s.Ledger.Records)
+	out := fmt.Sprintf("%d of %d applications measured, %s", s.Apps.Measured, s.Apps.Declared, text.Count(s.Ledger.Records, "record"))
 	if s.Ledger.Full {
 		out += ", log full"
 	}

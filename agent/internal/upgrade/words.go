@@ -8,6 +8,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/store"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -89,8 +90,8 @@ func before(p api.PreparedUpgrade, firmware bool) []api.UpgradeSentence {
 		whose = ofFirmware
 	}
 	return []api.UpgradeSentence{
-		{About: "goes over", Text: fmt.Sprintf("%d blobs: the roots of apps with all versions and required digests, what apps stored, credentials that root provisioned, the keys of volumes, the store key, recovery recipients and the release key. So every derived secret and every signing key stays the same", p.Entries)},
-		{About: "stays behind", Text: fmt.Sprintf("%d blobs that do not open here; the attestation key and its enrolment, the measurement log, the TPM's counter and secret", len(p.Left))},
+		{About: "goes over", Text: fmt.Sprintf("%s: the roots of apps with all versions and required digests, what apps stored, credentials that root provisioned, the keys of volumes, the store key, recovery recipients and the release key. So every derived secret and every signing key stays the same", text.Count(p.Entries, "blob"))},
+		{About: "stays behind", Text: fmt.Sprintf("what does not open here (%s); the attestation key and its enrolment, the measurement log, the TPM's counter and secret", text.Count(len(p.Left), "blob"))},
 		{About: "who may have it", Text: fmt.Sprintf("one guest whose evidence meets the policy of release %d, with one of %d launch measurements, on any chip that the policy accepts. Root of such a guest can read the roots", p.Number, len(p.Measurements)) + whose},
 		{About: "until when", Text: fmt.Sprintf("%s by the clock of this machine, which its host can set. What the host cannot change: the preparation serves one successor", moment(p.Expires))},
 		{About: "once answered", Text: "nothing is changed here any more; apps still get their keys"},
