@@ -247,6 +247,7 @@ func (h *history) add(number uint64, e *pcr.Event) (err error) {
 		h.Full = true
 		h.endAll(End{Mark{number, h.Time}, Filled})
 		h.ungateAll(GateEnd{Mark: Mark{number, h.Time}, Why: GateFilled})
+		h.resumeAll() // no record can say any more that a gate went on
 	default:
 		h.addGate(number, e)
 	}
