@@ -142,6 +142,10 @@ func containerPolicyMutations() (all []mutation) {
 		{"the root", pcr.ContainerMount{Destination: "/", Type: "bind"}},
 		{"a file of the machine over one of the engine", pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/srv/hosts"}},
 		{"a volume over a folder of the engine", pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/var/lib/containers/storage/volumes/evil/_data"}},
+		{"the machine's /sys, which can be written", pcr.ContainerMount{Destination: "/sys", Type: "sysfs", Options: pcr.ContainerWords{"nosuid"}}},
+		{"the machine's /sys, written in two ways", pcr.ContainerMount{Destination: "/sys", Type: "sysfs", Options: pcr.ContainerWords{"ro", "rw"}}},
+		{"a file of another container", pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/var/lib/docker/containers/decade/hosts"}},
+		{"a folder of another container", pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/var/lib/containers/storage/overlay-containers/decade/userdata/shm"}},
 		{"a way out of the engine's folder", pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/var/lib/docker/containers/../hosts"}},
 	} {
 		add(PolicyContainerMounts, m.name, ledger(list("mounts", "/srv")), func(x *c) { x.Mounts = append(x.Mounts, m.ContainerMount) })
@@ -187,6 +191,17 @@ func TestContainerAccepted(t *testing.T) {
 			}
 			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/var/lib/docker/containers/" + id + "/mounts/shm"},
 				pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/var/lib/kubelet/pods/" + id + "/etc-hosts"})
+		}},
+		"those of an empty system": {"", ledger(), func(x *c) {
+			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/sys", Type: "sysfs", Options: pcr.ContainerWords{"nosuid", "ro"}}, pcr.ContainerMount{Destination: "/run", Type: "tmpfs"})
+		}},
+		"the engine's, of the pod": {"", ledger(`shared_namespaces = ["net"]`), func(x *c) {
+			x.Shared = pcr.ContainerWords{"net"}
+			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/run/containers/storage/overlay-containers/decade/userdata/hosts"})
+		}},
+		"the engine's, of the pod of CRI-O": {"", ledger(), func(x *c) {
+			x.Engine = "cri-o"
+			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/run/containers/storage/overlay-containers/decade/userdata/shm"})
 		}},
 		"every device":   {"", ledger("all_devices = true", `devices = ["/dev/sda"]`), func(x *c) { x.AllDevices, x.Devices = true, []pcr.ContainerDevice{{Path: "/dev/sda", Type: "b"}} }},
 		"the machine's":  {"", ledger(`host_namespaces = ["net", "pid"]`), func(x *c) { x.Namespaces = []string{"cgroup", "ipc", "mnt", "uts"} }},

@@ -67,25 +67,38 @@ var containerChecks = []check.Definition{
 // ownMounts are destinations over which every engine mounts, with the types that hide nothing of
 // the machine there. Engines bind files and a folder of their own to some.
 var ownMounts = map[string]string{
-	"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue", "/dev/shm": "tmpfs shm bind", "/sys/fs/cgroup": "cgroup cgroup2",
+	"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue", "/dev/shm": "tmpfs shm bind", "/sys/fs/cgroup": "cgroup cgroup2", "/run": "tmpfs",
 	"/dev/console": "bind", "/etc/hosts": "bind", "/etc/hostname": "bind", "/etc/resolv.conf": "bind", "/run/.containerenv": "bind",
 }
 
-// ownSources are where engines keep what they bind over these destinations, each for the container or
-// for the pod that it is in. Volumes are elsewhere.
+// ownSources are where engines keep what they bind over these destinations. ID is the folder of the
+// container. Volumes are elsewhere.
 var ownSources = []string{
-	"/run/containers/storage/*-containers/*/userdata/*", "/var/lib/containers/storage/*-containers/*/userdata/*", // podman, CRI-O
-	"/var/lib/docker/containers/*/*", "/var/lib/docker/containers/*/mounts/shm",
+	"/run/containers/storage/*-containers/ID/userdata/*", "/var/lib/containers/storage/*-containers/ID/userdata/*", // podman, CRI-O
+	"/var/lib/docker/containers/ID/*", "/var/lib/docker/containers/ID/mounts/shm",
 	"/run/containerd/io.containerd.grpc.v1.cri/sandboxes/*/*", "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/*/*",
 	"/var/lib/kubelet/pods/*/etc-hosts",
 }
 
-func isOwnMount(m *pcr.ContainerMount) bool {
+// isOwnMount reports whether a mount is one that each container has. Who can write to /sys can have the
+// machine start programs, so only one that cannot be written counts. A file of the engine counts if the
+// engine made it for this container, or for the pod that it is in: another container may write into its own.
+func isOwnMount(c *replay.Container, m *pcr.ContainerMount) bool {
 	if !slices.Contains(strings.Fields(ownMounts[m.Destination]), m.Type) {
 		return false
 	}
-	return m.Type != "bind" || m.Destination == "/dev/console" || path.Clean(m.Source) == m.Source && slices.ContainsFunc(ownSources, func(pattern string) bool {
-		ok, err := path.Match(pattern, m.Source)
+	if m.Type == "sysfs" {
+		return slices.Contains(m.Options, "ro") && !slices.Contains(m.Options, "rw")
+	}
+	if m.Type != "bind" || m.Destination == "/dev/console" {
+		return true
+	}
+	folder := c.ID
+	if len(c.Shared) > 0 || c.Engine == "cri-o" { // the folder is that of the pod, or of who else has the namespace
+		folder = "*"
+	}
+	return path.Clean(m.Source) == m.Source && slices.ContainsFunc(ownSources, func(pattern string) bool {
+		ok, err := path.Match(strings.Replace(pattern, "ID", folder, 1), m.Source)
 		return ok && err == nil
 	})
 }
@@ -221,7 +234,7 @@ func (x *containerFindings) add(c *Container, m *replay.Container) {
 		found(&x.rights, !s.shared[kind], "shares its namespace %s with processes of others", kind)
 	}
 	for i := range m.Mounts {
-		found(&x.mounts, !isOwnMount(&m.Mounts[i]) && !s.mounts[m.Mounts[i].Destination], "has %s mounted on %q", m.Mounts[i].Type, m.Mounts[i].Destination)
+		found(&x.mounts, !isOwnMount(m, &m.Mounts[i]) && !s.mounts[m.Mounts[i].Destination], "has %s mounted on %q", m.Mounts[i].Type, m.Mounts[i].Destination)
 	}
 }
 

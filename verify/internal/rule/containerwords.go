@@ -98,7 +98,7 @@ func draftContainer(c *replay.Container, d *Draft) {
 	d.tables.lineIf(c.Root.ReadOnly, "read_only = true")
 	var mounts, devices, host []string
 	for i := range c.Mounts {
-		if m := c.Mounts[i].Destination; !isOwnMount(&c.Mounts[i]) && !slices.Contains(mounts, m) {
+		if m := c.Mounts[i].Destination; !isOwnMount(c, &c.Mounts[i]) && !slices.Contains(mounts, m) {
 			mounts = append(mounts, m)
 		}
 	}
