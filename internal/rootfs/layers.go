@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -133,6 +134,10 @@ func (l *Layers) Close() {
 	}
 }
 
+// snapshot is the folder of a layer in that of its snapshot, in the store of containerd. If the paths of
+// all layers do not fit into one mount, containerd names the lower ones from the store: "12/fs".
+const snapshot = "fs"
+
 // stack is what the options of a mount of overlayfs say.
 type stack struct {
 	upper  string   // empty if there is none
@@ -167,8 +172,10 @@ func parseStack(options, root string) stack {
 	o.numbers = o.upper == path.Join(path.Dir(root), "diff") && areNumbers(o.layers, o.upper)
 	// An engine with many layers names all of them from its store, and the upper one beside root.
 	own := o.numbers || o.upper == path.Join(path.Base(path.Dir(root)), "diff")
+	snapshots := path.IsAbs(o.upper) && path.Base(o.upper) == snapshot
 	for _, layer := range o.layers { // an empty one, of "::", is before layers of data
-		o.plain = o.plain && layer != "" && (own || path.IsAbs(layer)) && !strings.Contains(layer, `\`)
+		named := own || path.IsAbs(layer) || snapshots && filepath.IsLocal(layer) && path.Base(layer) == snapshot
+		o.plain = o.plain && layer != "" && named && !strings.Contains(layer, `\`)
 	}
 	o.layers = slices.DeleteFunc(o.layers, func(layer string) bool { return layer == "" })
 	return o

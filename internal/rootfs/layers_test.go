@@ -97,7 +97,9 @@ func TestLayers(t *testing.T) {
 	fill(t, second, map[string]string{"etc/conf": "two", "app/run": "run", "lib/l": "-> a"})
 	merged, upper, options := overlay(t, base, "one", second, first)
 	r := &reader{t, NewCache()}
-	aged(t, second+"/app/run")
+	for _, file := range []string{first + "/bin/gone", first + "/lib/b", second + "/app/run", second + "/etc/conf"} { // written in any order
+		aged(t, file)
+	}
 
 	want := digestOf(map[string]string{"bin/sh": "program", "bin/gone": "x", "etc/conf": "two", "lib/a": "a", "lib/b": "b", "app/run": "run", "lib/l": "-> a"})
 	if root, reads := r.measure(merged, options); root != want || reads != 6 {
@@ -215,6 +217,61 @@ func TestRelativeLayers(t *testing.T) {
 			t.Errorf("%s: %v, %v", options, l, err)
 		}
 		l.Close()
+	}
+}
+
+// TestSnapshots: containerd names many layers from the folder of its snapshots, and the upper one by its
+// path.
+func TestSnapshots(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, map[string]string{"s/1/fs/": "", "s/2/fs/": "", "s/3/fs/": "", "s/3/diff/": "", "s/l/A/": "", "task/c/rootfs/": ""})
+	upper := ",upperdir=" + dir + "/s/3/fs,workdir=" + dir + "/s/3/work"
+	for options, kept := range map[string]bool{
+		"lowerdir=2/fs:1/fs" + upper:                            true,
+		"lowerdir=2/fs:" + dir + "/s/1/fs" + upper:              true,
+		"lowerdir=2/fs:../s/1/fs" + upper:                       false,
+		"lowerdir=2/fs:l/A" + upper:                             false,
+		"lowerdir=2/fs:1/fs,upperdir=" + dir + "/s/3/diff":      false,
+		"lowerdir=2/fs:1/fs,upperdir=3/fs,workdir=3/work":       false,
+		"lowerdir=2/fs::1/fs" + upper:                           false,
+		"lowerdir=2/fs:1/fs" + upper + ",metacopy=on":           false,
+		"lowerdir=2/fs:1/fs" + upper + ",datadir+=/" + "s/1/fs": false,
+	} {
+		l, err := OpenLayers(NewCache(), options, dir+"/task/c/rootfs", func(path string) (*os.File, error) {
+			f, err := os.OpenFile(path, unix.O_PATH, 0)
+			if errors.Is(err, os.ErrNotExist) && !strings.Contains(options, "upperdir=/") {
+				return os.OpenFile(dir, unix.O_PATH, 0)
+			}
+			return f, err
+		})
+		if kept && err != nil || (l != nil) != kept {
+			t.Errorf("%s: %v, %v", options, l, err)
+		}
+		l.Close()
+	}
+}
+
+// TestUpperTwice: a mount that names its upper layer twice leaves no descriptor open.
+func TestUpperTwice(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, map[string]string{"l/": "", "7/diff/": ""})
+	descriptors := func() int {
+		all, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	before := descriptors()
+	for range 64 { // more than other tests may close meanwhile
+		l, err := OpenLayers(NewCache(), "lowerdir="+dir+"/l,upperdir="+dir+"/7/diff,upperdir="+dir+"/7/diff", dir+"/7/merged", os.Open)
+		if err != nil || l == nil {
+			t.Fatal(l, err)
+		}
+		l.Close()
+	}
+	if after := descriptors(); after > before+32 {
+		t.Errorf("%d descriptors are open, %d were", after, before)
 	}
 }
 
