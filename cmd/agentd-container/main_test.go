@@ -199,6 +199,7 @@ func TestRuntime(t *testing.T) {
 		{[]string{"create", "-b", "B", "id"}, true},
 		{[]string{"--root", "/r", "--log=/l", "--log-format", "json", "--systemd-cgroup", "create", "--bundle", "B", "id"}, true},
 		{[]string{"--log", "start", "run", "--bundle", "B", "id"}, true},
+		{[]string{"create", "--pid-file", "--bundle", "--bundle", "B", "--console-socket", "/s", "--preserve-fds=3", "id"}, true},
 		{[]string{"--root", "create", "start", "id"}, false},
 		{[]string{"--root", "create", "state", "--bundle", "B", "id"}, false},
 		{[]string{"start", "id"}, false},
@@ -257,6 +258,9 @@ func TestRuntimeRefuses(t *testing.T) {
 		"another file":       {minimal, []string{"run", "--bundle", "B", "--config", "/x", "id"}, "--config"},
 		"another file, -f":   {minimal, []string{"run", "-f", "/x", "--bundle", "B", "id"}, "-f"},
 		"joined":             {minimal, []string{"run", "-bB", "id"}, "ambiguous"},
+		"shortened":          {minimal, []string{"create", "--bun", "B", "id"}, "ambiguous"},
+		"shortened, joined":  {minimal, []string{"create", "--b=B", "id"}, "ambiguous"},
+		"file, shortened":    {minimal, []string{"run", "--bundle", "B", "--conf", "/x", "id"}, "ambiguous"},
 		"no value":           {minimal, []string{"run", "--bundle"}, "no value"},
 		"unknown flag":       {minimal, []string{"--new-flag", "x", "create", "--bundle", "B", "id"}, "not known"},
 		"hostile":            {`{"hooks":{},"Hooks":{},"process":{"args":["/x"]},"root":{"path":"r"},"linux":{}}`, []string{"create", "--bundle", "B", "id"}, "another case"},
@@ -366,10 +370,16 @@ func TestTimes(t *testing.T) {
 // asRuntime has the test binary be a runtime that gives its hook no standard error, as crun does.
 const asRuntime = "AGENTD_CONTAINER_TEST_AS_RUNTIME"
 
+// asWrapper has it start a runtime of ours instead of the hook.
+const asWrapper = "AGENTD_CONTAINER_TEST_AS_WRAPPER"
+
 // beRuntime runs the hook with the state on standard input, and says that it failed.
 func beRuntime() {
 	hook := exec.Command("/proc/self/exe")
 	hook.Args = []string{"agentd-container", "hook", "--admin-socket", "/nonexistent/agent", "podman"}
+	if os.Getenv(asWrapper) == "1" {
+		hook.Args = []string{"agentd-container", "runtime", "docker", "/bin/true", "create", "--bundle", "/nonexistent/bundle", "id"}
+	}
 	hook.Env = []string{asProgram + "=1"}
 	hook.Stdin = os.Stdin
 	err := hook.Run()
@@ -433,6 +443,23 @@ func TestReasonUnderCrun(t *testing.T) {
 		if err := json.Unmarshal(b, &one); (err != nil) != c.logged {
 			t.Errorf("%s: the log is one object: %v", name, err)
 		}
+	}
+}
+
+// TestRuntimeTellsItsEngine: what was started in place of a runtime tells its own standard error alone,
+// also if that is nothing: the process that started it is an engine, whose log is not one of crun.
+func TestRuntimeTellsItsEngine(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(log, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"engine", "--log-format=json", "--log=" + log}
+	cmd.Env = []string{asRuntime + "=1", asWrapper + "=1"}
+	out, err := cmd.CombinedOutput()
+	b, _ := os.ReadFile(log)
+	if err == nil || string(out) != "the hook failed\n" || strings.Contains(string(b), "agentd") {
+		t.Errorf("%v: %q, and in the log %q", err, out, b)
 	}
 }
 

@@ -81,6 +81,10 @@ func bundleOf(args []string) (bundle string, makes bool, err error) {
 		}
 		name, value, joined := strings.Cut(arg, "=")
 		switch name {
+		case "--console-socket", "-console-socket", "--pid-file", "-pid-file", "--preserve-fds", "-preserve-fds":
+			if !joined {
+				n++ // what follows is its value, whatever it looks like
+			}
 		case "--bundle", "-bundle", "-b":
 			if !joined {
 				if n++; n == len(rest) {
@@ -97,7 +101,7 @@ func bundleOf(args []string) (bundle string, makes bool, err error) {
 		case "--config", "-config", "-f": // of crun: another file than the one that the agent reads
 			return "", false, fmt.Errorf("%s is given: only the %s of the bundle can be measured", name, oci.ConfigName)
 		default:
-			if strings.HasPrefix(arg, "-b") || strings.HasPrefix(arg, "-f") { // "-bDIR", as crun takes it
+			if strings.HasPrefix(arg, "-b") || strings.HasPrefix(arg, "-f") || shortened(name) { // "-bDIR" and "--bund DIR", as crun takes them
 				return "", false, fmt.Errorf("argument %q is ambiguous: write --bundle DIR", arg)
 			}
 		}
@@ -107,6 +111,13 @@ func bundleOf(args []string) (bundle string, makes bool, err error) {
 	}
 	bundle, err = filepath.Abs(bundle)
 	return bundle, true, err
+}
+
+// shortened reports whether a flag is a beginning of --bundle or --config, which crun takes for the
+// whole as long as no other flag begins so.
+func shortened(name string) bool {
+	begin, long := strings.CutPrefix(name, "--")
+	return long && begin != "" && (strings.HasPrefix("bundle", begin) || strings.HasPrefix("config", begin))
 }
 
 // Flags of runc and crun before the command.
