@@ -33,10 +33,13 @@ func thrift(ctx context.Context) {
 	whenIdle(ctx, tick.C, func() uint64 {
 		metrics.Read(sample)
 		return sample[0].Value.Uint64()
-	}, func() {
-		debug.FreeOSMemory()
-		forgetProgram()
-	})
+	}, giveBack)
+}
+
+// giveBack returns to the system what an idle agent does not need.
+func giveBack() {
+	debug.FreeOSMemory()
+	forgetProgram()
 }
 
 // whenIdle looks at each tick how much was allocated so far, and calls free once in each time

@@ -38,8 +38,8 @@ func TestUnchanged(t *testing.T) {
 	}
 }
 
-// TestForgetProgram: the pages of this program are given back, and the program runs on.
-func TestForgetProgram(t *testing.T) {
+// TestGiveBack: the pages of this program are given back when it is idle, and the program runs on.
+func TestGiveBack(t *testing.T) {
 	mapped := func() (kB int) {
 		text, err := os.ReadFile("/proc/self/status")
 		if err != nil {
@@ -52,7 +52,7 @@ func TestForgetProgram(t *testing.T) {
 		return kB
 	}
 	before := mapped()
-	forgetProgram()
+	giveBack()
 	if after := mapped(); after > before*3/4 {
 		t.Errorf("%d kB of files are mapped, %d were", after, before)
 	}
