@@ -36,7 +36,8 @@
 //
 // # Limits
 //
-// Few containers are measured at once, and few wait. Records of one app, of all others together,
+// Few containers are measured at once, and few wait. Apps have their turns by what they had before, so
+// that one that starts again and again delays itself. Records of one app, of all others together,
 // and bytes of all records of containers are limited, so that a container that starts again and
 // again does not fill the log.
 package containers
@@ -53,7 +54,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
@@ -63,6 +63,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/rootfs"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -70,6 +71,7 @@ import (
 const (
 	atOnce     = 2    // containers that are measured
 	waiting    = 30   // that wait for that, besides
+	ofOneApp   = 20   // of them that are of one app, or of none: it leaves places to the others
 	maxRunning = 1024 // measured containers that run; each keeps two descriptors
 )
 
@@ -111,8 +113,8 @@ type Config struct {
 // Containers is the containers of this machine. Its methods may be called by many goroutines.
 type Containers struct {
 	c       Config
-	measure *semaphore.Weighted // of atOnce
-	places  chan struct{}       // of atOnce and waiting
+	measure *turn.Queue   // of atOnce; a party is an app
+	places  chan struct{} // of atOnce and waiting
 	limits  limits
 
 	mu      sync.Mutex // guards all below
@@ -139,7 +141,7 @@ func New(c Config) *Containers {
 	c.Machine = cmp.Or(c.Machine, 1)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	return &Containers{
-		c: c, measure: semaphore.NewWeighted(atOnce), places: make(chan struct{}, atOnce+waiting),
+		c: c, measure: turn.New(turn.Options{Capacity: atOnce, Waiting: ofOneApp}), places: make(chan struct{}, atOnce+waiting),
 		limits: newLimits(c.Most), running: make(map[key]*running),
 	}
 }
@@ -164,10 +166,6 @@ func (c *Containers) Record(ctx context.Context, h Hook, r api.ContainerRequest)
 			return api.Container{}, err
 		}
 	}
-	if err := c.measure.Acquire(ctx, 1); err != nil {
-		return api.Container{}, fmt.Errorf("wait until a container can be measured: %w", err)
-	}
-	defer c.measure.Release(1)
 	x, err := c.look(h, r)
 	if err != nil {
 		return api.Container{}, err
@@ -182,6 +180,14 @@ func (c *Containers) Record(ctx context.Context, h Hook, r api.ContainerRequest)
 		out.Reason = "no app is declared for this image, and measurement.containers is not \"all\""
 		return out, nil
 	}
+	leave, err := c.enter(ctx, app)
+	if err != nil {
+		return api.Container{}, err
+	}
+	defer leave()
+	if app, err = c.app(x); err != nil { // a declaration may have come into force meanwhile
+		return api.Container{}, err
+	}
 	if err := c.limits.enter(app); err != nil {
 		return api.Container{}, err
 	}
@@ -192,6 +198,22 @@ func (c *Containers) Record(ctx context.Context, h Hook, r api.ContainerRequest)
 	out.Recorded, out.Record, out.Root = true, &n, &x.event.Root.Digest
 	out.App, out.Files, out.Bytes = x.event.App, x.event.Root.Files, x.event.Root.Bytes
 	return out, nil
+}
+
+// enter waits for the turn of an app, nil for none.
+func (c *Containers) enter(ctx context.Context, app *Declared) (leave func(), err error) {
+	who, what := turn.Who{Class: turn.Start}, "of no app"
+	if app != nil {
+		who.Party, what = app.Name, "of app "+app.Name
+	}
+	leave, err = c.measure.Enter(turn.With(ctx, who), 1)
+	if errors.Is(err, turn.ErrBusy) {
+		return nil, problem.New(api.CodeBusy, fmt.Sprintf("containers %s: %d wait to be measured already", what, ofOneApp))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wait until a container can be measured: %w", err)
+	}
+	return leave, nil
 }
 
 // record measures what x is, has it recorded, and knows it from then on.

@@ -5,12 +5,14 @@ package containers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/rootfs"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -480,7 +483,7 @@ func TestAtOnce(t *testing.T) {
 			t.Fatal("not measured:", err)
 		}
 	}
-	if b.measure.TryAcquire(1) {
+	if leave := b.measure.Try(t.Context(), 1); leave != nil {
 		t.Error("a third one is measured")
 	}
 	close(leave)
@@ -488,6 +491,84 @@ func TestAtOnce(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestTurns: apps have their turns by what they had before. So one app whose containers start again and
+// again does not hold up the container of another one, nor take all places.
+func TestTurns(t *testing.T) {
+	entered, leave := make(chan string), make(chan struct{})
+	var b *bed
+	b = newBed(func(c *Config) {
+		c.Apps = func(_, _ string, fits func(string) bool) []Declared {
+			for _, name := range []string{"flood", "calm"} {
+				if fits("registry.example/" + name) {
+					return []Declared{{name, evidence.Digest{1}}}
+				}
+			}
+			return nil
+		}
+		c.Root = func(ctx context.Context, _ *os.File, _ *rootfs.Layers, _ func(string) bool) (pcr.ContainerRoot, error) {
+			entered <- ""
+			<-leave
+			return pcr.ContainerRoot{Digest: rootDigest}, nil
+		}
+	})
+	defer b.Close()
+	done := make(chan error)
+	begin := func(app, id string) {
+		config := spec()
+		config["annotations"] = map[string]any{criName: "registry.example/" + app + ":1"}
+		r := create(t, b.groups, config).request(id)
+		r.Engine = "containerd"
+		go func() {
+			_, err := b.Record(t.Context(), hook, r)
+			done <- err
+		}()
+	}
+	waits := func(n int) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+			if s := b.measure.Stats(); s.Waiting[turn.Start] == n {
+				return
+			} else if time.Now().After(end) {
+				t.Fatalf("%d wait, want %d", s.Waiting[turn.Start], n)
+			}
+		}
+	}
+	for n := range atOnce + ofOneApp {
+		begin("flood", fmt.Sprintf("f%d", n))
+		if n < atOnce {
+			<-entered
+		} else {
+			waits(n - atOnce + 1)
+		}
+	}
+	begin("flood", "more")
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "of app flood: 20 wait") {
+		t.Errorf("one more of the app: %v", err)
+	}
+	begin("calm", "c")
+	waits(ofOneApp + 1)
+	leave <- struct{}{} // of all that wait, the one of the other app is next
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	waits(ofOneApp)
+	close(leave)
+	for range atOnce + ofOneApp { // one is over, and one of the other app came in addition
+		go func() {
+			for range entered {
+			}
+		}()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	calm := slices.IndexFunc(b.log.all(), func(e pcr.Event) bool { return e.Container.App == "calm" })
+	if calm < 0 || calm > atOnce+1 {
+		t.Errorf("the container of the other app is record %d of those that waited", calm)
 	}
 }
 

@@ -148,7 +148,7 @@ func (x *examined) alone(g Groups) error {
 		return refuse(api.CodeContainerState, "look at its control group: %v", err)
 	}
 	if len(pids) != 1 || pids[0] != x.held.PID {
-		return refuse(api.CodeContainerState, "%d processes are in its control group %s, want its first process alone: run it with a control group of its own, and without --cgroups=disabled or --cgroups=no-conmon", len(pids), x.group)
+		return refuse(api.CodeContainerState, "its control group %s has %s, want its first process alone: run it with a control group of its own, and without --cgroups=disabled or --cgroups=no-conmon", x.group, processes(len(pids)))
 	}
 	return nil
 }
@@ -368,4 +368,12 @@ func hostUID(h *peer.Held, uid uint32) (uint32, error) {
 		}
 	}
 	return 0, fmt.Errorf("uid %d is not in the user namespace of the container", uid)
+}
+
+// processes says how many processes there are.
+func processes(n int) string {
+	if n == 1 {
+		return "another process"
+	}
+	return fmt.Sprintf("%d processes", n)
 }
