@@ -45,8 +45,9 @@ type link struct {
 	gaps    map[string]gatewire.Gap
 	numbers uint64 // of the last gap
 	ready   gatewire.Ready
-	enforce map[string]bool // of the apps of the rules
-	marks   marks           // of run alone
+	enforce map[string]bool   // of the apps of the rules
+	marks   marks             // of run alone
+	failed  map[string]string // apps that could not be guarded, and why not; of run alone
 }
 
 func newLink(g *Gate) *link {
@@ -231,9 +232,13 @@ func (l *link) take(ctx context.Context, conn net.Conn, in *gatewire.Rules) {
 	l.mu.Unlock()
 	now, ready, late := l.g.guard(ctx, in, l.marks, func(app string) bool { _, is := held[app]; return is })
 	l.marks = now
+	failed := make(map[string]string)
 	for _, f := range ready.Failed {
-		l.g.c.Log.Warn("an app cannot be guarded", "app", f.App, "reason", f.Reason)
+		if failed[f.App] = f.Reason; l.failed[f.App] != f.Reason { // the agent tries again, and again
+			l.g.c.Log.Warn("an app cannot be guarded", "app", f.App, "reason", f.Reason)
+		}
 	}
+	l.failed = failed
 	for app, why := range late {
 		l.gap(app, why)
 	}

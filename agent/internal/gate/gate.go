@@ -58,6 +58,7 @@ type Config struct {
 	Identifier caller.Identifier
 	Parts      func(ctx context.Context) (Parts, error)
 	Patience   time.Duration // with a gate that is asked for a sign of life, or is to begin; default 5 s
+	Retry      time.Duration // until an app is tried again that the gate could not guard; default 10 s
 	Log        *slog.Logger  // default: none
 }
 
@@ -69,6 +70,8 @@ const (
 	recordTimeout  = 30 * time.Second
 	burst          = 30 // records of programs of one app at once, and of gaps
 	every          = 10 * time.Minute
+	retryFirst     = 10 * time.Second // after which an app is tried again that the gate could not guard
+	retryLast      = 10 * time.Minute // the times in between double up to this
 )
 
 // A Server serves one gate at a time. Its methods may be called by many goroutines.
@@ -114,7 +117,7 @@ type programs struct {
 
 // New returns a server.
 func New(c Config) *Server {
-	c.Patience = cmp.Or(c.Patience, 5*time.Second)
+	c.Patience, c.Retry = cmp.Or(c.Patience, 5*time.Second), cmp.Or(c.Retry, retryFirst)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	return &Server{

@@ -36,17 +36,21 @@ type bed struct {
 	events    []pcr.Event
 	fail      error // of the log
 	unit      string
+	program   *evidence.Executable // of the gate
 	uid       uint32
 	listed    map[evidence.Digest]bool
 	guarded   []apps.Guarded
 	measuring map[string]bool // apps that ask for the gate and are not measured yet
 	news      chan struct{}
-	hold      chan struct{} // that a record waits for, once it is in the log; may be nil
+	hold      chan struct{}            // that a record waits for, once it is in the log; may be nil
+	pinned    map[evidence.Digest]bool // what was listed when it was asked for; nil: what is listed
+	settle    func(context.Context)    // what following up an app does; may be nil
+	manifest  evidence.Digest          // in force
 }
 
 func newBed(t *testing.T, guarded ...apps.Guarded) *bed {
 	t.Helper()
-	b := &bed{t: t, change: make(chan struct{}, 1), unit: gatewire.Unit, listed: make(map[evidence.Digest]bool), guarded: guarded, news: make(chan struct{}, 1)}
+	b := &bed{t: t, change: make(chan struct{}, 1), unit: gatewire.Unit, listed: make(map[evidence.Digest]bool), guarded: guarded, news: make(chan struct{}, 1), program: &evidence.Executable{Digest: &evidence.Digest{9}}}
 	b.serve()
 	return b
 }
@@ -90,9 +94,28 @@ func (b *bed) Covers(_ string, d evidence.Digest) bool {
 	defer b.mu.Unlock()
 	return b.listed[d]
 }
-func (b *bed) Pinned(app string, d evidence.Digest) bool { return b.Covers(app, d) }
-func (b *bed) Settle(context.Context, string)            {}
-func (b *bed) Manifest(string) evidence.Digest           { return evidence.Digest{1} }
+func (b *bed) Pinned(app string, d evidence.Digest) bool {
+	b.mu.Lock()
+	pinned := b.pinned
+	b.mu.Unlock()
+	if pinned == nil {
+		return b.Covers(app, d)
+	}
+	return pinned[d]
+}
+func (b *bed) Settle(ctx context.Context, _ string) {
+	b.mu.Lock()
+	settle := b.settle
+	b.mu.Unlock()
+	if settle != nil {
+		settle(ctx)
+	}
+}
+func (b *bed) Manifest(string) evidence.Digest {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.manifest
+}
 func (b *bed) Declaration(app string) (d evidence.Digest) {
 	for _, g := range b.Guarded() {
 		if g.App.App == app {
@@ -124,16 +147,14 @@ func (b *bed) UID(*net.UnixConn) (uint32, error) { return b.uid, nil }
 func (b *bed) Identify(*net.UnixConn) (*caller.Peer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return &caller.Peer{UID: b.uid, Unit: b.unit, Process: process{}}, nil
+	return &caller.Peer{UID: b.uid, Unit: b.unit, Process: process{b.program}}, nil
 }
 
-type process struct{}
+type process struct{ program *evidence.Executable }
 
-func (process) Running() error { return nil }
-func (process) Close() error   { return nil }
-func (process) Executable(context.Context) *evidence.Executable {
-	return &evidence.Executable{Digest: &evidence.Digest{9}}
-}
+func (process) Running() error                                    { return nil }
+func (process) Close() error                                      { return nil }
+func (p process) Executable(context.Context) *evidence.Executable { return p.program }
 
 // log returns the events of the gate.
 func (b *bed) log() []pcr.Event {
@@ -419,9 +440,12 @@ func TestOnlyTheGate(t *testing.T) {
 	b.unit, b.uid = gatewire.Unit, 1000
 	b.mu.Unlock()
 	refused("another user")
-	b.mu.Lock()
-	b.uid = 0
-	b.mu.Unlock()
+	good := b.program
+	b.set(func() { b.uid, b.program = 0, nil })
+	refused("a program that cannot be found")
+	b.set(func() { b.program = &evidence.Executable{State: evidence.ExecutableUnreadable} })
+	refused("a program that cannot be read")
+	b.set(func() { b.program = good })
 	b.dial(gatewire.Hello{}).guard()
 	refused("a second gate")
 	if l := b.log(); len(l) != 1 {
@@ -643,7 +667,7 @@ func TestFolders(t *testing.T) {
 // TestStopsWhileItStarts: an agent that is told to stop before it has started does not wait for that
 // because a gate does.
 func TestStopsWhileItStarts(t *testing.T) {
-	b := &bed{t: t, unit: gatewire.Unit}
+	b := &bed{t: t, unit: gatewire.Unit, program: &evidence.Executable{Digest: &evidence.Digest{9}}}
 	waits, ended := make(chan struct{}), make(chan struct{})
 	b.s = New(Config{Identifier: b, Parts: func(ctx context.Context) (Parts, error) {
 		close(waits)

@@ -42,6 +42,8 @@ type session struct {
 	recorded   uint64         // last generation of which the log says what the gate guards
 	pings      map[uint64]chan struct{}
 	lastPing   uint64
+	failed     map[string]string // apps that the gate could not guard, and why not
+	retry      time.Duration     // until they are tried again
 }
 
 // serve speaks with a gate until its connection ends.
@@ -255,9 +257,7 @@ func (x *session) ready(ctx context.Context, r *gatewire.Ready) error {
 	if !current {
 		return nil // another answer is on the way
 	}
-	for _, f := range r.Failed {
-		x.s.c.Log.Warn("an app cannot be guarded", "app", f.App, "reason", f.Reason)
-	}
+	x.tryAgain(r.Failed)
 	want := make(map[string]guard)
 	x.s.mu.Lock()
 	for _, g := range rules {
@@ -275,6 +275,26 @@ func (x *session) ready(ctx context.Context, r *gatewire.Ready) error {
 	x.recorded = max(x.recorded, r.Generation)
 	x.mu.Unlock()
 	return x.send(&gatewire.ToGate{Recorded: &gatewire.Recorded{Generation: r.Generation, Apps: listed}})
+}
+
+// tryAgain has the rules sent again later if the gate could not guard an app: a folder may have been slow
+// to open. Each reason is logged once.
+func (x *session) tryAgain(failed []gatewire.Failed) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	before := x.failed
+	x.failed = make(map[string]string)
+	for _, f := range failed {
+		if x.failed[f.App] = f.Reason; before[f.App] != f.Reason {
+			x.s.c.Log.Warn("an app cannot be guarded, and is tried again", "app", f.App, "reason", f.Reason)
+		}
+	}
+	if len(failed) == 0 {
+		x.retry = 0
+		return
+	}
+	x.retry = min(max(x.retry*2, x.s.c.Retry), retryLast)
+	time.AfterFunc(x.retry, x.s.resend)
 }
 
 // alive asks the gate for a sign of life.

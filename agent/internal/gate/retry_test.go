@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/gatewire"
+)
+
+// lines counts the lines of a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) count(words string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), words)
+}
+
+// TestSlowFolder: an app that the gate could not guard, since a folder did not open in time, is tried
+// again without being asked for, at longer and longer intervals. The journal has each reason once.
+func TestSlowFolder(t *testing.T) {
+	b := newBed(t, guardOf("free", false), guardOf("strict", true))
+	var log lines
+	b.s.c.Log, b.s.c.Retry = slog.New(slog.NewTextHandler(&log, nil)), time.Millisecond
+	p := b.dial(gatewire.Hello{})
+	answer := func(failed ...gatewire.Failed) {
+		t.Helper()
+		m := p.read()
+		if m.Rules == nil {
+			t.Fatalf("%+v, want rules", m)
+		}
+		apps := []string{"free", "strict"}[:2-len(failed)]
+		p.send(&gatewire.ToAgent{Ready: &gatewire.Ready{Generation: m.Rules.Generation, Apps: apps, Failed: failed}})
+		if r := p.read(); r.Recorded == nil || len(r.Recorded.Apps) != len(apps) {
+			t.Fatalf("%+v, want that %v are recorded", r, apps)
+		}
+	}
+	slow := gatewire.Failed{App: "strict", Reason: "its file system does not answer"}
+	for range 3 {
+		answer(slow)
+	}
+	answer(gatewire.Failed{App: "strict", Reason: "it is on FUSE"})
+	answer()
+	if l := b.log(); len(l) != 2 || len(l[1].GateStart.Apps) != 2 {
+		t.Errorf("log %+v", l)
+	}
+	if n := log.count("cannot be guarded"); n != 2 {
+		t.Errorf("%d lines say why, want one for each reason", n)
+	}
+	b.s.c.Retry = time.Hour
+	x := &session{s: b.s}
+	for n, want := range []time.Duration{retryLast, retryLast} {
+		if x.tryAgain([]gatewire.Failed{slow}); x.retry != want {
+			t.Errorf("attempt %d: after %v, want %v", n, x.retry, want)
+		}
+	}
+	b.s.c.Retry = time.Minute
+	if x.tryAgain(nil); x.retry != 0 {
+		t.Errorf("when all are guarded: %v", x.retry)
+	}
+	for n, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute} {
+		if x.tryAgain([]gatewire.Failed{slow}); x.retry != want {
+			t.Errorf("attempt %d: after %v, want %v", n, x.retry, want)
+		}
+	}
+}
