@@ -35,7 +35,7 @@ const (
 	maxHeld     = 4096    // starts that wait here; the others wait in the kernel
 	maxDeciding = 256     // of them that are decided at once
 	maxOfApp    = 32      // of them that are of one app: it cannot hold up the others
-	maxStuck    = 64      // decisions that outlive their deadline, since a file system does not answer
+	maxStuck    = 64      // decisions that outlive their deadline by a second, since a file system does not answer
 	maxFile     = 4 << 30 // bytes of a file that is hashed
 )
 
@@ -60,7 +60,8 @@ type Gate struct {
 	places   chan struct{} // one for each start that waits here
 	deciding chan struct{} // one for each that is decided
 	turns    turns
-	stuck    atomic.Int32 // decisions that outlive their deadline
+	stuck    atomic.Int32  // decisions that outlive their deadline
+	grace    time.Duration // that they have to end, before they count
 	fail     context.CancelCauseFunc
 	all      sync.WaitGroup
 }
@@ -79,7 +80,7 @@ func Run(ctx context.Context, c Config) error {
 	defer group.Close()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	g := &Gate{c: c, group: group, contents: newContents(c.Patience), places: make(chan struct{}, maxHeld), deciding: make(chan struct{}, maxDeciding), fail: fail}
+	g := &Gate{c: c, group: group, contents: newContents(c.Patience), places: make(chan struct{}, maxHeld), deciding: make(chan struct{}, maxDeciding), fail: fail, grace: time.Second}
 	g.rules.Store(&rules{})
 	g.link = newLink(g)
 	g.all.Go(func() { g.link.run(ctx) })
@@ -179,12 +180,23 @@ func (g *Gate) decide(ctx context.Context, e fanotify.Event, since time.Time) {
 	case start := <-verdict:
 		g.answer(e, start)
 	case <-ctx.Done():
-		late = true
 		g.answer(e, g.without(ctx, apps, pathOf(e.FD), context.Cause(ctx)))
-		if n := g.stuck.Add(1); n > maxStuck {
-			g.fail(fmt.Errorf("%d files could not be read: their file systems do not answer", n))
-		}
+		late = g.outlives(verdict)
 	}
+}
+
+// outlives reports whether a decision goes on after its deadline, and counts it then. One that waits for
+// the agent ends with the deadline: only what calls a file system can go on.
+func (g *Gate) outlives(verdict <-chan bool) bool {
+	select {
+	case <-verdict:
+		return false
+	case <-time.After(g.grace):
+	}
+	if n := g.stuck.Add(1); n > maxStuck {
+		g.fail(fmt.Errorf("%d files could not be read: their file systems do not answer", n))
+	}
+	return true
 }
 
 // turns limit the starts of one app that are decided at once: one may wait for a writer for seconds,
