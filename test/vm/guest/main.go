@@ -12,6 +12,8 @@
 //	guest app SOCKET                    be the application that asks the agent
 //	guest contained DIR                 be the application, as the first program of a container
 //	guest registry DIR ADDRESS          serve the images of a layout of OCI
+//	guest pod WORD...                   have containerd run a container in a pod
+//	guest pause                         wait, as the first program of a pod does
 //	guest direct WORD...                ask the agent as the application does, print its answer
 //	guest ask SOCKET WORD...            send words to the application, print its answer
 //	guest storm FILE                    ask the agent without pause until FILE is removed
@@ -65,6 +67,13 @@ func run(args []string) error {
 		return contained(args[1])
 	case len(args) == 3 && args[0] == "registry":
 		return serveImages(args[1], args[2])
+	case len(args) > 2 && args[0] == "pod":
+		return pod(args[1:])
+	case len(args) == 1 && args[0] == "pause":
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		<-ctx.Done()
+		return nil
 	case len(args) > 1 && args[0] == "direct":
 		b, err := askAgent(args[1:])
 		if err == nil {

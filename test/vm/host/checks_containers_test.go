@@ -14,23 +14,30 @@ func containerChecks() []check {
 	add := func(e engine, name string, vital bool, run func(*session, engine)) {
 		out = append(out, check{e.name + "-" + name, vital, func(s *session) { run(s, e) }})
 	}
-	for _, e := range []engine{podman, docker} {
+	for _, e := range []engine{podman, docker, containerd} {
 		add(e, "enabled", true, (*session).engineEnabled)
 		add(e, "measured-before-entry-point", true, (*session).measuredFirst)
 		add(e, "evidence-and-keys", false, (*session).containerEvidence)
 		add(e, "events-of-a-container", false, (*session).containerEvents)
 		add(e, "second-container-reads-nothing", false, (*session).layersKept)
-		add(e, "restart-and-exec", false, (*session).restartAndExec)
+		if !e.inPods() { // which are not started again
+			add(e, "restart-and-exec", false, (*session).restartAndExec)
+		}
 		add(e, "many-layers", false, (*session).manyLayers)
 		add(e, "refusal-is-shown", false, (*session).refusalShown)
-		add(e, "same-name", false, (*session).sameName)
+		if !e.inPods() { // whose containers have no names of their own
+			add(e, "same-name", false, (*session).sameName)
+		}
 		add(e, "retagged-image", false, (*session).retagged)
 		add(e, "edited-layer", false, (*session).editedLayer)
 		add(e, "swapped-layer", false, (*session).swappedLayer)
 		add(e, "changed-arguments", false, (*session).changedArguments)
-		if e.name == "podman" {
+		switch e.name {
+		case podman.name:
 			add(e, "in-a-unit", false, (*session).plainUnit)
 			add(e, "quadlet", false, (*session).quadlet)
+		case containerd.name:
+			add(e, "ctr", false, (*session).ctrAlone)
 		}
 		add(e, "disabled", false, (*session).engineDisabled)
 	}
@@ -49,8 +56,12 @@ func (s *session) engineEnabled(e engine) {
 	if e.name == "docker" { // no network: the machine has none
 		s.run(`mkdir -p /etc/docker && printf '{"bridge":"none","iptables":false,"ip6tables":false}' >/etc/docker/daemon.json && systemctl start docker`)
 	}
-	s.want("agentctl container enable --dry-run "+e.name+" && agentctl container list", "would be", e.name, "disabled")
-	s.run("agentctl container enable " + e.name)
+	if e.inPods() {
+		s.containerdEnabled()
+	} else {
+		s.want("agentctl container enable --dry-run "+e.name+" && agentctl container list", "would be", e.name, "disabled")
+		s.run("agentctl container enable " + e.name)
+	}
 	s.want("agentctl container enable "+e.name, "nothing to do")
 	s.want("agentctl container list | grep ^"+e.name, "enabled")
 	if e.name == "docker" {
@@ -65,7 +76,7 @@ func (s *session) engineEnabled(e engine) {
 // measuredFirst checks that the log had a container before the first act of its program, which runs in
 // the process that was measured, and that the image alone gives the digest of its root.
 func (s *session) measuredFirst(e engine) {
-	s.up(e, e.app("web"), "", imageRef("web"))
+	s.up(e, e.app("web"), imageRef("web"))
 	acts, starts := s.acts(e.app("web")), s.starts(e, e.app("web"))
 	if len(acts) != 1 || len(starts) != 1 {
 		s.t.Fatalf("%d acts, %d records: %+v", len(acts), len(starts), acts)
@@ -78,10 +89,12 @@ func (s *session) measuredFirst(e engine) {
 		s.t.Fatalf("%+v", c)
 	}
 	rule := s.reference(c.App, "web")
-	if !strings.Contains(rule, fmt.Sprintf("roots = [%q]", c.Root.Digest)) || !strings.Contains(rule, fmt.Sprintf("images = [%q]", c.Image.Config)) {
+	if !strings.Contains(rule, fmt.Sprintf("roots = [%q]", c.Root.Digest)) || !e.inPods() && !strings.Contains(rule, fmt.Sprintf("images = [%q]", c.Image.Config)) {
 		s.t.Fatalf("root %s, image %s; from the image alone:\n%s", c.Root.Digest, c.Image.Config, rule)
 	}
-	s.run(e.name + " logs " + e.app("web"))
+	if !e.inPods() {
+		s.run(e.name + " logs " + e.app("web"))
+	}
 }
 
 // containerEvidence checks evidence and keys of a process in the container. One in a container of no
@@ -93,14 +106,14 @@ func (s *session) containerEvidence(e engine) {
 		s.t.Fatalf("key %q", key)
 	}
 	other := e.app("other")
-	s.up(e, other, "", imageRef("other"))
+	s.up(e, other, imageRef("other"))
 	s.fails("vmguest ask "+folder(other)+"/socket derive disk", "no-app")
 	s.appraised(e, other, e.app("web"), "web", "policy.caller-app", "policy.caller-container")
 	if n := len(s.starts(e, other)); n != 0 {
 		s.t.Fatalf("a container of no application has %d records", n)
 	}
-	s.run(e.name + " rm -f " + other)
-	s.fails(e.name+" exec --user 0 "+e.app("web")+" /usr/bin/web direct derive disk", "no-app")
+	s.run(e.remove(other))
+	s.fails(e.exec("0", e.app("web"))+" /usr/bin/web direct derive disk", "no-app")
 }
 
 // containerEvents checks that the program of a container records events, as its application. Each
@@ -119,8 +132,8 @@ func (s *session) containerEvents(e engine) {
 // layersKept checks that a second container of an image has its layers' files not read again.
 func (s *session) layersKept(e engine) {
 	before, _ := s.bytesRead()
-	s.run(e.name + " rm -f " + e.app("web"))
-	s.up(e, e.app("web"), "", imageRef("web"))
+	s.run(e.remove(e.app("web")))
+	s.up(e, e.app("web"), imageRef("web"))
 	after, kept := s.bytesRead()
 	root := s.starts(e, e.app("web"))[0].Container.Root
 	s.t.Logf("of %d bytes of a second container, %d were read again; %d were known, of all since the agent started", root.Bytes, after-before, kept)
@@ -140,7 +153,7 @@ func (s *session) restartAndExec(e engine) {
 	}
 	s.appraised(e, web, web, "web")
 	n := nonce()
-	document := []byte(s.run(e.name + " exec " + web + " /usr/bin/web direct evidence " + n + " fresh"))
+	document := []byte(s.run(e.exec("", web) + " /usr/bin/web direct evidence " + n + " fresh"))
 	if failed := s.judged(s.containerPolicy(e, web, "web", ""), document, n); len(failed) != 0 {
 		s.t.Fatalf("a program that was started in the container: the checks %q failed", failed)
 	}
@@ -152,19 +165,19 @@ func (s *session) restartAndExec(e engine) {
 func (s *session) manyLayers(e engine) {
 	s.get(e, "deep")
 	s.declare(e.app("deep"), "deep", e.name, "")
-	s.up(e, e.app("deep"), "", imageRef("deep"))
+	s.up(e, e.app("deep"), imageRef("deep"))
 	s.want("grep overlay /proc/mounts | grep -c '"+e.many+"'", "1")
 	s.appraised(e, e.app("deep"), e.app("deep"), "deep")
 	before, _ := s.bytesRead()
-	s.run(e.name + " rm -f " + e.app("deep"))
-	s.up(e, e.app("deep"), "", imageRef("deep"))
+	s.run(e.remove(e.app("deep")))
+	s.up(e, e.app("deep"), imageRef("deep"))
 	after, _ := s.bytesRead()
 	root := s.starts(e, e.app("deep"))[0].Container.Root
 	s.t.Logf("%d layers, %d files: of %d bytes of a second container, %d were read again", many, root.Files, root.Bytes, after-before)
 	if after-before > root.Bytes/100 {
 		s.t.Fatalf("a second container had %d bytes read, of %d", after-before, root.Bytes)
 	}
-	s.run(e.name + " rm -f " + e.app("deep"))
+	s.run(e.remove(e.app("deep")))
 }
 
 // refusalShown checks that a container that is not measured does not start, and that the engine says
@@ -172,13 +185,19 @@ func (s *session) manyLayers(e engine) {
 func (s *session) refusalShown(e engine) {
 	refused := func(before, after string, words ...string) {
 		s.t.Helper()
-		s.fails(prepared("refused")+before+"\ntimeout 300 "+e.name+" run "+running("refused", "--rm", imageRef("web"))+" 2>&1; code=$?\n"+after+"\nexit $code", words...)
-		s.run(e.name + " rm -f refused >/dev/null 2>&1; ! test -e " + folder("refused") + "/acts")
+		run := e.name + " run " + running("refused", "--rm", imageRef("web"))
+		if e.inPods() {
+			run = e.start("refused", imageRef("web"))
+		}
+		s.fails(prepared("refused")+before+"\ntimeout 300 "+run+" 2>&1; code=$?\n"+after+"\nexit $code", words...)
+		s.run(e.remove("refused") + " >/dev/null 2>&1; ! test -e " + folder("refused") + "/acts")
 	}
-	// The engine's image is that of two declarations: one has its name, the other its digest.
-	s.run(fmt.Sprintf("printf 'image = \"sha256:%s\"\nengine = \"%s\"\n' >/etc/agentd/apps.d/%s.toml && agentctl app reload",
-		s.starts(e, e.app("web"))[0].Container.Image.Config, e.name, e.app("double")))
-	refused("", "rm /etc/agentd/apps.d/"+e.app("double")+".toml && agentctl app reload", "its image is that of the apps "+e.app("double")+", "+e.app("web"), "container-image")
+	if !e.inPods() {
+		// The engine's image is that of two declarations: one has its name, the other its digest.
+		s.run(fmt.Sprintf("printf 'image = \"sha256:%s\"\nengine = \"%s\"\n' >/etc/agentd/apps.d/%s.toml && agentctl app reload",
+			s.starts(e, e.app("web"))[0].Container.Image.Config, e.name, e.app("double")))
+		refused("", "rm /etc/agentd/apps.d/"+e.app("double")+".toml && agentctl app reload", "its image is that of the apps "+e.app("double")+", "+e.app("web"), "container-image")
+	}
 	// The client socket stays: the engine mounts it.
 	refused("systemctl stop agentd-admin.socket agentd.service", "systemctl start agentd-admin.socket agentd.service && agentctl status --wait 5m >/dev/null", "is agentd.service running?")
 }
@@ -187,11 +206,11 @@ func (s *session) refusalShown(e engine) {
 func (s *session) sameName(e engine) {
 	web := e.app("web")
 	s.fails(e.name+" run -d "+running(web, "", imageRef("other")), "in use")
-	s.run(e.name + " rm -f " + web)
-	s.up(e, web, "", imageRef("other"))
+	s.run(e.remove(web))
+	s.up(e, web, imageRef("other"))
 	s.appraised(e, web, web, "web", "policy.caller-app", "policy.caller-container")
 	s.fails("vmguest ask "+folder(web)+"/socket derive disk", "no-app")
-	s.run(e.name + " rm -f " + web)
+	s.run(e.remove(web))
 }
 
 // attacked starts a container of an image, which is accepted, has it attacked, starts it again, and
@@ -201,20 +220,24 @@ func (s *session) attacked(e engine, image, script string, again func(app string
 	app := e.app(image)
 	s.get(e, image)
 	s.declare(app, image, e.name, "")
-	s.up(e, app, "", imageRef(image))
+	s.up(e, app, imageRef(image))
 	s.appraised(e, app, app, image)
-	s.run(e.name + " rm -f " + app)
+	s.run(e.remove(app))
 	if script != "" {
 		s.run(script)
 	}
 	again(app)
 	s.appraised(e, app, app, image, want...)
-	s.run(e.name + " rm -f " + app)
+	s.run(e.remove(app))
 }
 
 func (s *session) retagged(e engine) {
-	s.attacked(e, "retagged", fmt.Sprintf("%s tag %s %s", e.name, imageRef("other"), imageRef("retagged")),
-		func(app string) { s.up(e, app, "", imageRef("retagged")) }, "policy.container-image", "policy.container-root")
+	want := []string{"policy.container-root"}
+	if !e.inPods() {
+		want = append(want, "policy.container-image")
+	}
+	s.attacked(e, "retagged", e.tag(imageRef("other"), imageRef("retagged")),
+		func(app string) { s.up(e, app, imageRef("retagged")) }, want...)
 }
 
 // greeting finds the file in the engine's store that only an image has.
@@ -224,17 +247,17 @@ func greeting(e engine, image string) string {
 
 func (s *session) editedLayer(e engine) {
 	s.attacked(e, "edited", greeting(e, "edited")+"sed -i s/the/The/ $f",
-		func(app string) { s.up(e, app, "", imageRef("edited")) }, "policy.container-root")
+		func(app string) { s.up(e, app, imageRef("edited")) }, "policy.container-root")
 }
 
 func (s *session) swappedLayer(e engine) {
 	s.attacked(e, "swapped", greeting(e, "swapped")+"d=${f%/opt/greeting} && cp -a $d /var/tmp/swapped && echo evil >/var/tmp/swapped/opt/greeting && mv $d $d.was && mv /var/tmp/swapped $d",
-		func(app string) { s.up(e, app, "", imageRef("swapped")) }, "policy.container-root")
+		func(app string) { s.up(e, app, imageRef("swapped")) }, "policy.container-root")
 }
 
 func (s *session) changedArguments(e engine) {
 	s.attacked(e, "arguments", "", func(app string) {
-		s.up(e, app, "--entrypoint /usr/bin/web", imageRef("arguments")+" app /srv/socket")
+		s.up(e, app, imageRef("arguments")+" /usr/bin/web app /srv/socket")
 	}, "policy.container-process")
 }
 
@@ -245,7 +268,7 @@ func (s *session) inUnit(image, unit string) {
 	s.answers(image)
 	s.appraised(podman, image, image, image)
 	s.want("vmguest ask "+folder(image)+"/socket evidence "+nonce()+" anchored | jq -r .statement | base64 -d | jq -r .caller.unit", unit)
-	s.up(podman, image+"-outside", "", imageRef(image))
+	s.up(podman, image+"-outside", imageRef(image))
 	s.appraised(podman, image+"-outside", image, image, "policy.caller-app", "policy.caller-container")
 	s.run("podman rm -f " + image + "-outside")
 }
@@ -282,14 +305,18 @@ systemctl daemon-reload && systemctl start quadlet.service`)
 
 // engineDisabled undoes what was set up: containers start unmeasured then.
 func (s *session) engineDisabled(e engine) {
-	s.run("agentctl container disable " + e.name)
+	if e.inPods() {
+		s.containerdDisabled()
+	} else {
+		s.run("agentctl container disable " + e.name)
+	}
 	s.want("agentctl container list | grep ^"+e.name, "disabled")
 	if e.name == "docker" {
 		s.want("systemctl restart docker && jq -c . /etc/docker/daemon.json", `{"bridge":"none","iptables":false,"ip6tables":false}`)
 	}
-	s.up(e, e.app("after"), "", imageRef("web"))
+	s.up(e, e.app("after"), imageRef("web"))
 	if n := len(s.starts(e, e.app("after"))); n != 0 {
 		s.t.Fatalf("%d records", n)
 	}
-	s.run(e.name + " rm -f " + e.app("after"))
+	s.run(e.remove(e.app("after")))
 }

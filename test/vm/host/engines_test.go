@@ -27,10 +27,66 @@ type engine struct {
 	many   string // how it mounts so many layers that their paths do not fit into one mount
 }
 
+// Containerd is asked by its Container Runtime Interface, as Kubernetes does: each container is in a
+// pod of its own. The client ctr of its package uses another interface (ctrAlone).
 var (
-	podman = engine{"podman", "podman pull -q --tls-verify=false", "/var/lib/containers/storage/overlay/*/diff", "lowerdir=[0-9]"}
-	docker = engine{"docker", "docker pull -q", "/var/lib/docker/overlay2/*/diff", "lowerdir=l/"}
+	podman     = engine{"podman", "podman pull -q --tls-verify=false", "/var/lib/containers/storage/overlay/*/diff", "lowerdir=[0-9]"}
+	docker     = engine{"docker", "docker pull -q", "/var/lib/docker/overlay2/*/diff", "lowerdir=l/"}
+	containerd = engine{"containerd", "vmguest pod pull", "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs", "lowerdir=[0-9]"}
 )
+
+// inPods reports whether the engine is asked for pods. Of an image, it knows the name alone.
+func (e engine) inPods() bool { return e.name == containerd.name }
+
+// start returns the command that starts a container. Words are the image, and what takes the place of
+// its own program and arguments.
+func (e engine) start(container, words string) string {
+	if e.inPods() {
+		image, args, _ := strings.Cut(words, " ")
+		return fmt.Sprintf("vmguest pod run %s %s 1201 $(getent group agentd-clients | cut -d: -f3) %s", container, image, args)
+	}
+	flags := ""
+	if image, args, other := strings.Cut(words, " "); other {
+		program, args, _ := strings.Cut(args, " ")
+		flags, words = "--entrypoint "+program, image+" "+args
+	}
+	return e.name + " run -d " + running(container, flags, words)
+}
+
+// remove returns the command that removes a container.
+func (e engine) remove(container string) string {
+	if e.inPods() {
+		return "vmguest pod rm " + container
+	}
+	return e.name + " rm -f " + container
+}
+
+// exec returns the command that starts a program in a container, by a user of it if one is named.
+func (e engine) exec(user, container string) string {
+	if user != "" {
+		user = "--user " + user + " "
+	}
+	if e.inPods() {
+		return "ctr -n k8s.io task exec --exec-id x$RANDOM " + user + "$(vmguest pod id " + container + ")"
+	}
+	return e.name + " exec " + user + container
+}
+
+// id returns the command that prints the id of a container.
+func (e engine) id(container string) string {
+	if e.inPods() {
+		return "vmguest pod id " + container
+	}
+	return e.name + " inspect --format '{{.Id}}' " + container
+}
+
+// tag returns the command that gives the image of one name to another one.
+func (e engine) tag(from, to string) string {
+	if e.inPods() {
+		return "ctr -n k8s.io image tag --force " + from + " " + to
+	}
+	return e.name + " tag " + from + " " + to
+}
 
 // registry is the address of the registry in the machine.
 const registry = "localhost:5000"
@@ -56,9 +112,9 @@ func prepared(container string) string {
 }
 
 // up starts a container, and waits until its program answers.
-func (s *session) up(e engine, container, flags, image string) {
+func (s *session) up(e engine, container, words string) {
 	s.t.Helper()
-	s.run(prepared(container) + e.name + " run -d " + running(container, flags, image))
+	s.run(prepared(container) + e.start(container, words))
 	s.answers(container)
 }
 
@@ -97,7 +153,7 @@ func (s *session) events() (all []*pcr.Event) {
 // starts returns the starts of a container in the log.
 func (s *session) starts(e engine, container string) (all []*pcr.Event) {
 	s.t.Helper()
-	id := strings.TrimSpace(s.run(e.name + " inspect --format '{{.Id}}' " + container))
+	id := strings.TrimSpace(s.run(e.id(container)))
 	for _, x := range s.events() {
 		if c := x.Container; c != nil && c.Engine == e.name && c.ID == id {
 			all = append(all, x)
@@ -136,6 +192,10 @@ func (s *session) containerPolicy(e engine, app, image, more string) string {
 	s.t.Helper()
 	measurement, err := os.ReadFile(filepath.Join(s.machine.image, "measurement"))
 	s.must(err)
+	rule := s.reference(app, image)
+	if e.inPods() {
+		rule = imageDigests.ReplaceAllString(rule, "") + "host_namespaces = [\"net\", \"uts\"]\nshared_namespaces = [\"ipc\"]\n"
+	}
 	return fmt.Sprintf(`version = 1
 products = ["milan"]
 freshness = "anchored"
@@ -156,8 +216,11 @@ mounts = ["/srv", "/run/agentd/agentd.sock"]
 [caller]
 app = "%[5]s"
 container = "%[3]s"
-`, measurement, s.reference(app, image), e.name, more, app)
+`, measurement, rule, e.name, more, app)
 }
+
+// imageDigests is the line of a rule that an engine cannot meet that knows the name of an image alone.
+var imageDigests = regexp.MustCompile(`(?m)^images = .*\n`)
 
 var failedCheck = regexp.MustCompile(`(?m)^FAIL +([a-z]+\.[a-z-]+)`)
 

@@ -41,9 +41,12 @@ func makeLayout(dir, program string) error {
 				layers = append(layers, []layerFile{{name: "opt/"}, {name: fmt.Sprintf("opt/%d", i), content: strings.Repeat("x", i)}})
 			}
 		}
-		if err := l.image(name+":1", layers); err != nil {
+		if err := l.image(name+":1", layers, "contained", "/srv"); err != nil {
 			return err
 		}
+	}
+	if err := l.image("pause:1", [][]layerFile{base}, "pause"); err != nil { // of each pod
+		return err
 	}
 	if err := l.write("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
 		return err
@@ -89,7 +92,7 @@ const (
 	typeLayer    = "application/vnd.oci.image.layer.v1.tar+gzip"
 )
 
-func (l *layout) image(name string, layers [][]layerFile) error {
+func (l *layout) image(name string, layers [][]layerFile, words ...string) error {
 	var descriptors []any
 	var unpacked []string
 	for _, files := range layers {
@@ -105,7 +108,7 @@ func (l *layout) image(name string, layers [][]layerFile) error {
 	}
 	config, err := json.Marshal(map[string]any{
 		"architecture": "amd64", "os": "linux", "created": "2024-01-01T00:00:00Z",
-		"config": map[string]any{"Entrypoint": []string{"/usr/bin/web", "contained", "/srv"}, "WorkingDir": "/"},
+		"config": map[string]any{"Entrypoint": append([]string{"/usr/bin/web"}, words...), "WorkingDir": "/"},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": unpacked},
 	})
 	if err != nil {
