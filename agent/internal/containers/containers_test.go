@@ -498,8 +498,7 @@ func TestAtOnce(t *testing.T) {
 // again does not hold up the container of another one, nor take all places.
 func TestTurns(t *testing.T) {
 	entered, leave := make(chan string), make(chan struct{})
-	var b *bed
-	b = newBed(func(c *Config) {
+	b := newBed(func(c *Config) {
 		c.Apps = func(_, _ string, fits func(string) bool) []Declared {
 			for _, name := range []string{"flood", "calm"} {
 				if fits("registry.example/" + name) {
