@@ -81,7 +81,8 @@ A token says the result to programs that know nothing of evidence (docs/tokens.m
                          revocation lists and max_anchor_age can end it sooner
   --token-profile YEAR   spelling of the claims: 2023 (default), which today's libraries
                          read, or 2026, of draft-ietf-rats-ear-03
-  --token-names-machine  name chip and boot in it, by which the machine is recognised
+  --token-names-machine  name chip, boot and attestation key in it, by which the machine is
+                         recognised
   --token-if-refused     write a token of refused evidence too, with the status
                          contraindicated; the exit code stays what it is
 

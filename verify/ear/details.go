@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify"
@@ -35,7 +36,7 @@ type details struct {
 	ChipID      string              `json:"chipID,omitzero"`      // only if asked for
 	ReportID    string              `json:"reportID,omitzero"`    // name of this boot, only if asked for
 
-	AKName   string          `json:"akName,omitzero"`   // name of the attestation key
+	AKName   string          `json:"akName,omitzero"`   // name of the attestation key, only if asked for
 	AKOrigin verify.AKOrigin `json:"akOrigin,omitzero"` // how the verifier knows that key
 
 	Unit      string     `json:"unit,omitzero"`            // systemd unit of the caller
@@ -69,19 +70,24 @@ func (d *details) accepted(p *verify.Policy, a *verify.Appraisal, c *verify.Clai
 	m, s := &c.Machine, &c.Statement
 	d.Basis, d.Binding, d.Fresh = a.Basis, a.Binding, a.Freshness
 	d.Bases = &bases{c.Basis.Machine, c.Basis.Log, c.Basis.Caller, c.Basis.PublicKey}
-	d.Platform, d.Measurement, d.Label, d.Covers, d.TestRoot = m.Platform, m.Measurement, m.Label, m.Covers, m.TestRoot
+	d.Platform, d.Measurement, d.Label, d.Covers, d.TestRoot = m.Platform, identifier(m.Measurement), m.Label, m.Covers, m.TestRoot
 	if m.SNP != nil {
 		d.Product = m.Product
 		if machine {
-			d.ChipID, d.ReportID = m.ChipID, m.ReportID
+			d.ChipID, d.ReportID = identifier(m.ChipID), identifier(m.ReportID)
 		}
 	}
-	d.AKName, d.AKOrigin = c.AKName, a.AKOrigin
-	d.Unit, d.UID, d.App = s.Caller.Unit, &s.Caller.UID, s.Caller.App
-	if x := s.Caller.Container; x != nil {
+	if machine {
+		d.AKName = identifier(c.AKName)
+	}
+	d.AKOrigin = a.AKOrigin
+	if s.Caller.Method != "" { // otherwise uid 0 is nothing that the agent said
+		d.Unit, d.UID, d.App = s.Caller.Unit, &s.Caller.UID, s.Caller.App
+	}
+	if x := s.Caller.Container; x != nil && !x.Root.IsZero() {
 		d.Container = &container{Engine: x.Engine, Root: x.Root.String()}
 		if x.Image != nil {
-			d.Container.Image = x.Image.String()
+			d.Container.Image = identifier(x.Image.String())
 		}
 	}
 	if len(s.PublicKey) > 0 {
@@ -89,6 +95,15 @@ func (d *details) accepted(p *verify.Policy, a *verify.Appraisal, c *verify.Clai
 		d.PublicKey, d.KeyProof = hex.EncodeToString(sum[:]), passed(a, "statement.key-proof")
 	}
 	d.measured(p, c)
+}
+
+// identifier returns a hexadecimal identifier, and nothing for one of zeros alone: a reader would take
+// what names nothing for a name, and two machines without one for the same.
+func identifier(s string) string {
+	if strings.Trim(s, "0") == "" {
+		return ""
+	}
+	return s
 }
 
 // measured adds the digests of the caller's application and of those that the policy lists. Others in
@@ -106,7 +121,10 @@ func (d *details) measured(p *verify.Policy, c *verify.Claims) {
 		if app.Current >= len(app.Versions) {
 			continue
 		}
-		digest := app.Versions[app.Current].Digest.String()
+		digest := identifier(app.Versions[app.Current].Digest.String())
+		if digest == "" {
+			continue
+		}
 		if app.Name == d.App {
 			d.AppDigest = digest
 		}

@@ -88,7 +88,7 @@ type Options struct {
 	Issuer   string        // the party that verified; empty: the key, by its thumbprint (RFC 9278)
 	Lifetime time.Duration // 0: DefaultLifetime; at most MaxLifetime
 	Profile  Profile       // empty: Profile2023
-	Machine  bool          // name chip and boot, by which relying parties can recognise the machine
+	Machine  bool          // name chip, boot and attestation key, by which relying parties can recognise the machine
 	Refused  bool          // a refused appraisal gives a token too, with status contraindicated
 }
 
@@ -154,6 +154,9 @@ func claimsOf(k *Key, p *verify.Policy, a *verify.Appraisal, o Options) ([]byte,
 	}
 	names := spellings[o.Profile]
 	claims, refused := a.Claims()
+	if refused != nil && a.Verdict != verify.Fail {
+		return nil, fmt.Errorf("ear: an appraisal with the verdict %s and without claims: it was cut, or read from elsewhere", text.Excerpt(string(a.Verdict)))
+	}
 	v, d := new(vector), &details{Type: DetailsType, Verdict: a.Verdict}
 	switch {
 	case refused == nil && (!passed(a, "statement.nonce") || string(claims.Statement.Nonce) != string(o.Nonce)):

@@ -354,7 +354,7 @@ func TestClaims(t *testing.T) {
 	}
 	want := details{Type: DetailsType, Verdict: verify.Pass, Basis: verify.ByGuest, Bases: &bases{verify.ByProcessor, verify.ByGuest, verify.ByGuest, verify.ByGuest},
 		Binding: verify.BindingGuestAsserted, Fresh: verify.FreshReport, Platform: evidence.ReportSNP, Product: "genoa", Measurement: hex.EncodeToString(evidencetest.Measurement), Label: "image 7",
-		Covers: verify.CoversKernel, TestRoot: true, AKName: akName(), AKOrigin: verify.AKNone, Unit: "billing.service", UID: new(uint32(990)), App: "billing", AppDigest: digest,
+		Covers: verify.CoversKernel, TestRoot: true, AKOrigin: verify.AKNone, Unit: "billing.service", UID: new(uint32(990)), App: "billing", AppDigest: digest,
 		PublicKey: hex.EncodeToString(key[:]), Apps: map[string]string{"billing": digest}}
 	if got, want := mustJSON(t, d), mustJSON(t, want); got != want {
 		t.Errorf("%s\nwant %s", got, want)
@@ -372,7 +372,7 @@ func TestClaims(t *testing.T) {
 	sub, _ := other["submods"].(map[string]any)[submodule].(map[string]any)
 	ours, _ := sub["ear_agentd"].(map[string]any)
 	if other["eat_profile"] != string(Profile2026) || other["ear_status"] != tierWarning || other["iss"] != "https://verifier.example" || sub["ear_status"] != tierWarning || sub["eat_nonce"] != c.Nonce ||
-		fmt.Sprint(sub["ear_appraisal_policy_ids"]) != "[sha256:"+a.Policy+"]" || ours["chipID"] != hex.EncodeToString(evidencetest.ChipID) || ours["reportID"] != hex.EncodeToString(evidencetest.ReportID) {
+		fmt.Sprint(sub["ear_appraisal_policy_ids"]) != "[sha256:"+a.Policy+"]" || ours["chipID"] != hex.EncodeToString(evidencetest.ChipID) || ours["reportID"] != hex.EncodeToString(evidencetest.ReportID) || ours["akName"] != akName() {
 		t.Errorf("%s", b)
 	}
 	if strings.Contains(string(b), "ear.") {
@@ -389,6 +389,59 @@ func mustJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
+// TestNothingIsNamedByZeros: an identifier that is absent or zero is not a claim, and neither is the user of a
+// caller that the statement does not have.
+func TestNothingIsNamedByZeros(t *testing.T) {
+	digest := evidencetest.App("billing", "billing.service", "billing", "billing 1").App.Digest.String()
+	p, a := scene{tables: tcbFloor + fmt.Sprintf("\n[[app]]\nname = \"billing\"\ndigests = [%q]\n", digest)}.appraise(t)
+	c, err := a.Claims()
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := func(n int) string { return strings.Repeat("00", n) }
+	c.Machine.ChipID, c.Machine.ReportID, c.Machine.Measurement, c.AKName = zeros(64), zeros(32), zeros(48), zeros(34)
+	app := &c.Log.Apps[slices.IndexFunc(c.Log.Apps, func(x verify.AppClaim) bool { return x.Name == "billing" })]
+	app.Versions = slices.Clone(app.Versions)
+	app.Versions[app.Current].Digest = evidence.Digest{}
+	c.Statement.Caller.Container = &evidence.Container{Engine: "podman"}
+	o := options()
+	o.Machine = true
+	make := func() details {
+		t.Helper()
+		token, err := Token(testKey(t), p, a, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, body, _ := strings.Cut(string(token), "."); strings.Contains(payload(t, body), zeros(8)) {
+			t.Errorf("zeros in %s", payload(t, body))
+		}
+		_, d, _, _ := claims(t, token)
+		return d
+	}
+	if d := make(); d.ChipID+d.ReportID+d.Measurement+d.AKName+d.AppDigest != "" || d.Container != nil || len(d.Apps) > 0 || d.UID == nil {
+		t.Errorf("%+v", d)
+	}
+	c.Statement.Caller.Container = &evidence.Container{Engine: "podman", Root: evidence.Sum256("root"), Image: new(evidence.Digest)}
+	if d := make(); d.Container == nil || d.Container.Image != "" {
+		t.Errorf("%+v", d.Container)
+	}
+	c.Statement.Caller = evidence.Caller{}
+	if d := make(); d.UID != nil || d.Unit+d.App != "" {
+		t.Errorf("a caller that is not there: %+v", d)
+	}
+}
+
+// payload is the claims of a token, from the part after its header.
+func payload(t *testing.T, rest string) string {
+	t.Helper()
+	body, _, _ := strings.Cut(rest, ".")
+	b, err := base64.RawURLEncoding.DecodeString(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // TestNoToken: what would say more than was shown gives no token, whatever the options.
 func TestNoToken(t *testing.T) {
 	p, a := scene{}.appraise(t)
@@ -396,6 +449,9 @@ func TestNoToken(t *testing.T) {
 	_, replayed := scene{replay: true}.appraise(t)
 	raw := *a
 	raw.Material = verify.MaterialReport
+	cut, unknown := *a, *a
+	cut.Accepted = verify.Appraisal{}.Accepted
+	unknown.Verdict = ""
 	for name, c := range map[string]struct {
 		policy    *verify.Policy
 		appraisal *verify.Appraisal
@@ -406,6 +462,8 @@ func TestNoToken(t *testing.T) {
 		"replay":             {p, replayed, nil, "old evidence"},
 		"another nonce":      {p, a, func(o *Options) { o.Nonce = bytes.Repeat([]byte{1}, 32) }, "old evidence"},
 		"raw material":       {p, &raw, nil, "snp-report"},
+		"without claims":     {p, &cut, nil, "without claims"},
+		"without a verdict":  {p, &unknown, nil, "without claims"},
 		"no audience":        {p, a, func(o *Options) { o.Audience = "" }, "audience"},
 		"no build":           {p, a, func(o *Options) { o.Build = "" }, "build"},
 		"no nonce":           {p, a, func(o *Options) { o.Nonce = nil }, "nonce"},
