@@ -119,6 +119,55 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestValidity: a ticket that is valid for longer than the relying party wants is refused.
+func TestValidity(t *testing.T) {
+	v := verifier(t, policyOf(listed(app.App.Digest, "")))
+	for most, code := range map[uint32]api.Code{0: "", 60: "", 61: "", 59: api.CodeOtherTicket} {
+		request := delivery.Request{Challenge: delivery.Challenge{7}, App: "billing", Name: "db-password", MaxValidity: most}
+		if _, err := request.Verify(made(t, ticketOf(), nil), v, evidencetest.Time); sealing.CodeOf(err) != code || (err == nil) != (code == "") {
+			t.Errorf("at most %d seconds: %v", most, err)
+		}
+	}
+}
+
+// TestKnownLog: a policy that wants a known history gets it from the relying party, or a word that a new one
+// begins. The log of an accepted ticket is known the next time.
+func TestKnownLog(t *testing.T) {
+	v := verifier(t, strings.Replace(policyOf(listed(app.App.Digest, "")), "\n", "\ncontinuation = \"required\"\n", 1))
+	verified := func(known *verify.LogState, begins bool) (*delivery.Verified, error) {
+		request := delivery.Request{Challenge: delivery.Challenge{7}, App: "billing", Name: "db-password", Known: known, NewHistory: begins}
+		return request.Verify(made(t, ticketOf(), nil), v, evidencetest.Time)
+	}
+	if _, err := verified(nil, false); err == nil {
+		t.Error("no known log")
+	}
+	first, err := verified(nil, true)
+	must(t, err)
+	if first.Log == nil || first.Log.Head.Count == 0 {
+		t.Fatalf("the log is %+v", first.Log)
+	}
+	_, err = verified(first.Log, false)
+	must(t, err)
+	other := *first.Log
+	other.Head.Digest[0] ^= 1
+	if _, err := verified(&other, false); err == nil {
+		t.Error("a log that does not continue the known one")
+	}
+}
+
+// TestNotForged: evidence whose nonce, audience or user data could not be compared, since it is broken before, is
+// not said to be of another ticket: that is the refusal of the verifier.
+func TestNotForged(t *testing.T) {
+	request := delivery.Request{Challenge: delivery.Challenge{7}, App: "billing", Name: "db-password"}
+	x := made(t, ticketOf(), nil)
+	x.Evidence = []byte("{}")
+	_, err := request.Verify(x, verifier(t, policyOf(listed(app.App.Digest, ""))), evidencetest.Time)
+	r, ok := errors.AsType[*verify.RefusedError](err)
+	if !ok || r.Appraisal.Class != verify.ClassBinding {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestLocalProgram: case 130. A program on the machine, of an agent that gives any audience to its
 // clients, has evidence over a key of its own, and no signature of the agent key for the ticket: what
 // the agent key signs for clients does not pass for one.
