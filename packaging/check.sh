@@ -271,6 +271,7 @@ watch() {
 #!/bin/sh
 echo "systemctl $*" >>/calls/log
 case "$*" in
+*list-units*agentd-tunnel@*) echo "agentd-tunnel@web.service loaded active running Attested tunnel web" ;;
 *daemon-reload*)
 	if [ -e /etc/systemd/system/billing.service.d/50-agentd.conf ]; then echo enabled; else echo parked; fi >>/calls/seen
 	;;
@@ -312,6 +313,8 @@ parked deb "$scripts"
 script /postinst configure 1
 [ "$(tail -n 1 "$scripts/calls/seen")" = enabled ] || bad "deb: systemd did not read the drop-in that came back"
 diff -r "$scripts/etc/systemd/system" "$work/units" || bad "deb: the drop-in did not come back"
+grep -q 'earlier program until you restart them: agentd-tunnel@web.service$' "$work/removed" || bad "deb: an upgrade does not name the tunnels that run"
+if grep -E 'restart .*agentd-tunnel' "$scripts/calls/log"; then bad "deb: an upgrade restarted a tunnel"; fi
 for before in removed enabled; do # purged after a removal, or with a drop-in that was written after it
 	if [ $before = removed ]; then script /postrm remove; fi
 	script /postrm purge

@@ -35,6 +35,18 @@ name_volumes() {
 	done
 }
 
+# name_tunnels names the tunnels that run. An upgrade restarts none: the administrator may be connected
+# by one, and those who verify it must know its new program first.
+name_tunnels() {
+	running=$(systemctl list-units --plain --no-legend --state=active 'agentd-tunnel@*.service' 2>/dev/null || true)
+	[ -n "$running" ] || return 0
+	names=
+	for word in $running; do
+		case $word in agentd-tunnel@*.service) names="$names $word" ;; esac
+	done
+	[ -z "$names" ] || printf '%s\n' "agentd: these tunnels run the earlier program until you restart them:$names" >&2
+}
+
 # park_drop_ins puts the drop-ins aside. Before the next daemon-reload.
 park_drop_ins() {
 	for file in /etc/systemd/system/*.service.d/50-agentd.conf; do

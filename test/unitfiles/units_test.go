@@ -94,8 +94,8 @@ func TestUnitsAreUnderstood(t *testing.T) {
 			args = append(args, to)
 		}
 	}
-	if len(args) != 3+12 {
-		t.Fatalf("units found: %v, want twelve", args[3:])
+	if len(args) != 3+14 {
+		t.Fatalf("units found: %v, want fourteen", args[3:])
 	}
 	if out, err := analyze(t, args...); err != nil || strings.Contains(out, dir) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
@@ -104,7 +104,7 @@ func TestUnitsAreUnderstood(t *testing.T) {
 
 // TestExposure: case 76.
 func TestExposure(t *testing.T) {
-	for unit, most := range map[string]float64{"agentd.service": 1.5, "agentd-configfs.service": 1.5, "agentd-azure.service": 1.5, "agentd-secrets.service": 2, "agentd-measured.service": 6, "agentd-gate.service": 2} {
+	for unit, most := range map[string]float64{"agentd.service": 1.5, "agentd-configfs.service": 1.5, "agentd-azure.service": 1.5, "agentd-secrets.service": 2, "agentd-measured.service": 6, "agentd-gate.service": 2, "agentd-tunnel@.service": 1.5} {
 		out, err := analyze(t, "security", "--offline=true", "--no-pager", filepath.Join(folder, unit))
 		if err != nil {
 			t.Fatalf("systemd-analyze security: %v\n%s", err, out)
@@ -201,6 +201,52 @@ func TestAzure(t *testing.T) {
 	for _, script := range []string{"deb/postinst", "rpm/postun"} {
 		if b, err := os.ReadFile(filepath.Join(folder, "../packaging", script)); err != nil || strings.Contains(string(b), "agentd-azure") {
 			t.Errorf("%s enables or starts it (%v)", script, err)
+		}
+	}
+}
+
+// TestTunnel: a tunnel has no privilege and no files, starts no other program, and runs only if an
+// administrator says so. Its socket is not reached from a network.
+func TestTunnel(t *testing.T) {
+	unit, socket := read(t, "agentd-tunnel@.service"), read(t, "agentd-tunnel@.socket")
+	for _, want := range []struct{ key, value string }{
+		{"User", "agentd-tunnel"},
+		{"Group", "agentd-tunnel"},
+		{"SupplementaryGroups", "agentd-clients"},
+		{"ExecStart", "/usr/bin/agentctl tunnel $TUNNEL --config /etc/agentd/tunnels/%i.toml"},
+		{"CapabilityBoundingSet", ""},
+		{"NoNewPrivileges", "yes"},
+		{"ProtectSystem", "strict"},
+		{"ProtectHome", "yes"},
+		{"NoExecPaths", "/"},
+		{"ExecPaths", "/usr/bin/agentctl"},
+		{"RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"},
+		{"Restart", "always"},
+	} {
+		if got := values(unit, want.key); !slices.Equal(got, []string{want.value}) {
+			t.Errorf("%s=%q, want %q", want.key, got, want.value)
+		}
+	}
+	for _, key := range []string{"ReadWritePaths", "AmbientCapabilities", "Requires", "BindsTo", "PartOf"} {
+		if got := values(unit, key); got != nil {
+			t.Errorf("%s=%q", key, got)
+		}
+	}
+	if accounts := "\n" + read(t, "agentd.sysusers"); !strings.Contains(accounts, "\nu agentd-tunnel ") {
+		t.Error("agentd.sysusers does not make the user")
+	}
+	if got := values(socket, "ListenStream"); !slices.Equal(got, []string{"/run/agentd-tunnel/%i.sock"}) {
+		t.Errorf("ListenStream=%q", got)
+	}
+	preset := read(t, "agentd.preset")
+	for _, name := range []string{"agentd-tunnel@.service", "agentd-tunnel@.socket"} {
+		if !strings.Contains(preset, "\ndisable "+name+"\n") {
+			t.Errorf("the preset does not disable %s", name)
+		}
+	}
+	for _, script := range []string{"deb/postinst", "rpm/postun"} {
+		if b, err := os.ReadFile(filepath.Join(folder, "../packaging", script)); err != nil || strings.Contains(string(b), "agentd-tunnel@") {
+			t.Errorf("%s enables, starts or restarts a tunnel (%v)", script, err)
 		}
 	}
 }
