@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|check|test|package|engines|vm: checks that the programs are installed that these make
-# targets use. As root on a Debian-like system it installs them. Otherwise it prints the
+# setup.sh demo|check|test|tunnel|package|engines|vm: checks that the programs are installed that these
+# make targets use. As root on a Debian-like system it installs them. Otherwise it prints the
 # command to do so, and fails.
 set -eu
 
@@ -9,11 +9,12 @@ case "${1:-}" in
 demo) wanted="swtpm:swtpm curl:curl jq:jq" ;;
 check) wanted="shellcheck:shellcheck" ;;
 test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc python3:python3 mke2fs:e2fsprogs mount:mount systemd-analyze:systemd systemd-sysusers:systemd systemd-tmpfiles:systemd unshare:util-linux nsenter:util-linux cryptsetup:cryptsetup-bin sshd:openssh-server ssh:openssh-client ssh-add:openssh-client zsh:zsh fish:fish node:nodejs tsc:node-typescript mypy:mypy" ;;
+tunnel) wanted="swtpm:swtpm curl:curl openssl:openssl" ;;
 package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git jq:jq gpg:gpg gpgconf:gpgconf rpmsign:rpm ar:binutils zsh:zsh fish:fish python3:python3 tsc:node-typescript" ;;
 engines) wanted="runc:runc" ;;
 vm) wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 swtpm:swtpm mke2fs:e2fsprogs jq:jq" ;;
 *)
-	echo "usage: scripts/setup.sh demo|check|test|package|engines|vm" >&2
+	echo "usage: scripts/setup.sh demo|check|test|tunnel|package|engines|vm" >&2
 	exit 1
 	;;
 esac
@@ -75,7 +76,54 @@ unpack() {
 	fi
 	rm -rf "$dir"
 }
-unpack_all() { for u in $unpacked; do unpack "$u"; done; }
+unpack_all() {
+	for u in $unpacked; do unpack "$u"; done
+	[ "$target" != tunnel ] || unpack_servers
+}
+
+# Packages of servers start them when they are installed, and again at each boot. So the programs are
+# taken out of the packages, with the libraries that are not installed, into a folder of their own.
+# test/tunnel/servers looks there, and for programs that the machine has.
+servers=/usr/local/lib/agentd-test-servers
+# missing NAME PATTERN...: succeeds if no file fits a pattern, there or here.
+missing() {
+	for pattern; do
+		for file in "$servers"$pattern $pattern; do [ ! -x "$file" ] || return 1; done
+	done
+}
+unpack_servers() {
+	get=
+	missing /usr/sbin/nginx && get="$get nginx"
+	missing /usr/bin/stunnel4 && get="$get stunnel4"
+	missing '/usr/lib/postgresql/*/bin/postgres' '/usr/lib/postgresql/*/bin/initdb' && get="$get postgresql"
+	missing '/usr/lib/postgresql/*/bin/psql' && get="$get postgresql-client"
+	[ -n "$get" ] || return 0
+	if ! [ "$(id -u)" = 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+		echo "setup: not installed:$get: install these packages, or run this as root" >&2
+		return 1
+	fi
+	dir=$(mktemp -d)
+	mkdir "$dir/partial"
+	said=$(mktemp)
+	# shellcheck disable=SC2086 # a list of words
+	fetch_servers() { apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 -o APT::Sandbox::User=root -o Dir::Cache::archives="$dir" install -y --download-only --no-install-recommends $get; }
+	if { fetch_servers || { apt-get update && fetch_servers; }; } >"$said" 2>&1; then
+		for deb in "$dir"/*.deb; do
+			case ${deb##*/} in libllvm*) continue ;; esac # large, and for a compiler that is not used
+			dpkg-deb -x "$deb" "$dir/tree"
+		done
+		mkdir -p "$servers"
+		cp -a "$dir/tree/." "$servers/"
+		echo "setup: took out of packages, into $servers:$get"
+		rm -rf "$dir" "$said"
+		return
+	fi
+	tail -n 20 "$said" >&2
+	echo "setup: could not get the packages of$get: see the lines above" >&2
+	rm -rf "$dir" "$said"
+	return 1
+}
+target=$1
 
 if [ -z "$packages" ]; then
 	unpack_all
