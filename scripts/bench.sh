@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 : "${GO:=go}" "${BENCHTIME:=2s}"
 
 scripts/setup.sh demo
+scripts/setup.sh tunnel || echo "bench: without stunnel, tunnels are not measured"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 build() {
