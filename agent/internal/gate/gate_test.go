@@ -325,12 +325,21 @@ func TestGateEnds(t *testing.T) {
 func TestGateIsStopped(t *testing.T) {
 	b := newBed(t, guardOf("free", false))
 	b.s.c.Patience = 50 * time.Millisecond
-	b.dial(gatewire.Hello{}).guard()
+	p := b.dial(gatewire.Hello{})
+	p.guard()
 	if err := b.s.Confirm(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if l := b.log(); len(l) != 2 || l[1].GateGap == nil {
 		t.Errorf("log %+v", l)
+	}
+	if m := p.read(); m.Ping == nil {
+		t.Errorf("%+v, want a ping", m)
+	}
+	p.conn.SetReadDeadline(time.Now().Add(long))
+	var m gatewire.ToGate
+	if err := gatewire.Read(p.conn, &m); !errors.Is(err, io.EOF) {
+		t.Errorf("%+v, %v, want the end of the connection", m, err)
 	}
 }
 
@@ -356,30 +365,6 @@ func TestConfirmWaitsForARecord(t *testing.T) {
 	}
 	if l := b.log(); len(l) != 2 || l[1].GateGap == nil { // this gate does not answer
 		t.Errorf("log %+v", l)
-	}
-}
-
-// TestPing: a gate that answers leaves no gap, and what it says before is in the log.
-func TestPing(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
-	done := make(chan error, 1)
-	go func() { done <- b.s.Confirm(context.Background()) }()
-	m := p.read()
-	if m.Ping == nil {
-		t.Fatalf("%+v, want a ping", m)
-	}
-	p.send(&gatewire.ToAgent{Gap: &gatewire.Gap{Number: 1, App: "free", Reason: "too slow"}})
-	p.send(&gatewire.ToAgent{Pong: m.Ping})
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if l := b.log(); len(l) != 2 || l[1].GateGap == nil || l[1].GateGap.App != "free" {
-		t.Errorf("log %+v", l)
-	}
-	if m := p.read(); m.Noted == nil || m.Noted.Number != 1 {
-		t.Errorf("%+v, want that it is noted", m)
 	}
 }
 
