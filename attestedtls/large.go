@@ -70,10 +70,7 @@ func (p *places) give(a netip.Prefix) {
 // origin returns what one party is taken to have of addresses: one of IPv4, or 64 bits of IPv6. It is
 // not valid for ends without an address of IP, which share places without a limit of their own.
 func origin(a net.Addr) netip.Prefix {
-	t, is := a.(*net.TCPAddr)
-	if !is {
-		return netip.Prefix{}
-	}
+	t, _ := a.(*net.TCPAddr) // nil has an address that is not valid
 	ip := t.AddrPort().Addr().Unmap().WithZone("")
 	bits := 64
 	if ip.Is4() {

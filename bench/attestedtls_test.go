@@ -27,11 +27,15 @@ const (
 	plain = iota
 	attested
 	continued
+	plainMutual // clients have certificates
 	mutual
 	kinds
 )
 
-var kindNames = [kinds]string{"plain", "attested", "continued", "mutual-continued"}
+var kindNames = [kinds]string{"plain", "attested", "continued", "plain-mutual", "mutual-continued"}
+
+// beside is the kind that each is compared with.
+var beside = [kinds]int{attested: plain, continued: plain, mutual: plainMutual}
 
 type connections [kinds]dial
 
@@ -90,11 +94,14 @@ func newConnections(b *testing.B, m *simulated.Machine) connections {
 	for kind := range c {
 		l := listenOn(b)
 		address := l.Addr().String()
-		if kind == plain {
-			serveBytes(b, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}))
-			c[kind] = func() (net.Conn, error) {
-				return tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "server.example", MinVersion: tls.VersionTLS13})
+		if kind == plain || kind == plainMutual {
+			server := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}
+			client := &tls.Config{RootCAs: roots, ServerName: "server.example", MinVersion: tls.VersionTLS13}
+			if kind == plainMutual {
+				server.ClientAuth, client.Certificates = tls.RequireAnyClientCert, server.Certificates
 			}
+			serveBytes(b, tls.NewListener(l, server))
+			c[kind] = func() (net.Conn, error) { return tls.Dial("tcp", address, client) }
 			continue
 		}
 		options := attestedtls.VerifierOptions{Config: relying.Trust(b, m), AcceptAnyCaller: true}
@@ -179,12 +186,11 @@ func BenchmarkAttestedTLS(b *testing.B) {
 					took[kind] = append(took[kind], opened(b, open, 20*atOnce, atOnce)...)
 				}
 			}
-			p := middle(took[plain])
 			for kind, name := range kindNames {
 				at := middle(took[kind])
 				b.ReportMetric(at.Seconds()*1000, "ms-p50-"+name)
-				if kind != plain {
-					b.ReportMetric(at.Seconds()/p.Seconds(), "x-"+name)
+				if kind != plain && kind != plainMutual {
+					b.ReportMetric(at.Seconds()/middle(took[beside[kind]]).Seconds(), "x-"+name)
 				}
 			}
 			b.ReportMetric(0, "ns/op")
@@ -214,8 +220,8 @@ func BenchmarkAttestedTLS(b *testing.B) {
 		rate := func(d time.Duration) float64 { return float64(b.N) * (1 << size) / 1e6 / d.Seconds() }
 		for kind, name := range kindNames {
 			b.ReportMetric(rate(took[kind]), "MB/s-"+name)
-			if kind != plain {
-				b.ReportMetric(rate(took[kind])/rate(took[plain]), "x-"+name)
+			if kind != plain && kind != plainMutual {
+				b.ReportMetric(rate(took[kind])/rate(took[beside[kind]]), "x-"+name)
 			}
 		}
 		b.ReportMetric(0, "ns/op")
