@@ -85,6 +85,20 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestNoFreshReports: a sender cannot have a report made for each connection.
+func TestNoFreshReports(t *testing.T) {
+	m := serve(t, nil)
+	p := policy(t, "[caller]\nunit = \"agentd-secrets.service\"\n")
+	v, err := attestedtls.NewVerifier(p, attestedtls.VerifierOptions{Config: verify.Config{Roots: trusted(t)}, Now: now})
+	must(t, err)
+	c, err := NewClient(m.address, v, sender)
+	must(t, err)
+	_, err = c.Dial(t.Context())
+	if e, ok := errors.AsType[*attestedtls.Error](err); !ok || e.Code != attestedtls.CodeFreshness || m.counts()[0] != 0 {
+		t.Errorf("%v, %v", err, m.counts())
+	}
+}
+
 // TestNotListed: case 130. What root did not list for a sender is refused before the agent is asked.
 func TestNotListed(t *testing.T) {
 	m := serve(t, nil)

@@ -353,8 +353,14 @@ func TestRecord(t *testing.T) {
 			t.Errorf("%s: %v", b, err)
 		}
 	}
-	r.Sent = nil
+	r.Sent.AgentKey = make([]byte, 31)
 	b, err := r.Encode()
+	must(t, err)
+	if _, err := delivery.ParseRecord(b); err == nil {
+		t.Error("a short agent key")
+	}
+	r.Sent = nil
+	b, err = r.Encode()
 	must(t, err)
 	if _, err := delivery.ParseRecord(b); err == nil {
 		t.Error("stored, and nothing was sent")

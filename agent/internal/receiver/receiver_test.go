@@ -44,6 +44,9 @@ type machine struct {
 	stored map[string]string
 	fails  error                     // of the next attempt to store
 	during func(ctx context.Context) // while an app is measured
+	takes  uint64                    // milliseconds that evidence takes
+	large  int                       // bytes of evidence besides
+	blind  bool                      // a measurement without a digest
 	asked  []api.EvidenceRequest
 }
 
@@ -71,13 +74,17 @@ func (m *machine) measure(ctx context.Context, app string) (api.App, error) {
 	if m.during != nil {
 		m.during(ctx)
 	}
+	if m.blind {
+		return api.App{Name: app, State: m.state}, nil
+	}
 	return api.App{Name: app, State: m.state, Digest: &m.digest, Declaration: m.is, Reason: "a reason"}, nil
 }
 
 // Attest returns what is not evidence: nothing here looks at it.
 func (m *machine) Attest(_ context.Context, r api.EvidenceRequest, _ evidence.Caller) ([][]byte, error) {
 	m.asked = append(m.asked, r)
-	return [][]byte{[]byte("evi"), []byte("dence")}, nil
+	m.advance(m.takes)
+	return [][]byte{[]byte("evi"), []byte("dence"), make([]byte, m.large)}, nil
 }
 
 func (m *machine) Provisioned(_ context.Context, app, name string) (bool, error) {
@@ -203,7 +210,13 @@ func TestExpiry(t *testing.T) {
 	if seed.Len() != 0 || m.open != 0 {
 		t.Errorf("the key has %d bytes, %d tickets are open", seed.Len(), m.open)
 	}
+	// The time that evidence takes is of it.
+	m.takes = 10
 	y := m.ticket(t, request("billing", "token"))
+	m.advance(59_990)
+	m.refused(t, "expired, with the time of the evidence", seal(t, y, "hunter2"), api.CodeTicketExpired)
+	m.takes = 0
+	y = m.ticket(t, request("billing", "token"))
 	m.advance(59_999)
 	_, err := m.Receive(t.Context(), seal(t, y, "hunter2"))
 	must(t, err)
@@ -228,14 +241,16 @@ func TestFailureLeavesTheTicket(t *testing.T) {
 	m.is[0]--
 	m.state = api.AppUnmeasured
 	m.refused(t, "the app is not measured", b, api.CodeMeasureFailed)
-	m.state = api.AppMeasured
+	m.state, m.blind = api.AppMeasured, true
+	m.refused(t, "the app has no digest", b, api.CodeMeasureFailed)
+	m.blind = false
 	m.refused(t, "not a message", b[:10], api.CodeMalformedMessage)
 	_, err := m.Receive(t.Context(), b)
 	must(t, err)
 	var set metrics.Set
 	m.Metrics(&set)
 	text := string(set.Text(metrics.Prometheus))
-	for _, want := range []string{"agentd_delivery_tickets_total 1\n", "agentd_delivery_stored_total 1\n", `{reason="not-stored"} 5`, `{reason="malformed-message"} 1`, "agentd_delivery_tickets_open 0\n"} {
+	for _, want := range []string{"agentd_delivery_tickets_total 1\n", "agentd_delivery_stored_total 1\n", `{reason="not-stored"} 6`, `{reason="malformed-message"} 1`, "agentd_delivery_tickets_open 0\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)
 		}
@@ -294,6 +309,37 @@ func TestKeyEndsUnasked(t *testing.T) {
 	m.refused(t, "changed", broken, api.CodeDeliveryChanged)
 	m.advance(10)
 	gone("a ticket that was taken", seed)
+}
+
+// TestLargeEvidence: a ticket that no relying party would read is not made, and a ticket keeps no evidence.
+func TestLargeEvidence(t *testing.T) {
+	m := newMachine()
+	x := m.ticket(t, request("billing", "token"))
+	if kept := m.entries[x.ID()].ticket.Evidence; len(kept) > 0 {
+		t.Errorf("%d bytes of evidence are kept", len(kept))
+	}
+	m.large = delivery.MaxTicket
+	if _, err := m.Ticket(t.Context(), request("billing", "more"), evidence.Caller{}); !errors.Is(err, api.CodeTransferTooLarge) || m.open != 1 {
+		t.Errorf("%v, %d tickets are open", err, m.open)
+	}
+}
+
+// TestTakenCounts: a ticket by which a secret is being stored is not replaced, so that a further one for the same
+// secret needs room of its own.
+func TestTakenCounts(t *testing.T) {
+	m := newMachine()
+	x := m.ticket(t, request("billing", "s0"))
+	for i := 1; i < mostOfApp; i++ {
+		m.ticket(t, request("billing", fmt.Sprintf("s%d", i)))
+	}
+	m.during = func(context.Context) {
+		m.during = nil
+		if _, err := m.Ticket(t.Context(), request("billing", "s0"), evidence.Caller{}); !errors.Is(err, api.CodeTooManyTickets) {
+			t.Errorf("one ticket too many: %v", err)
+		}
+	}
+	_, err := m.Receive(t.Context(), seal(t, x, "hunter2"))
+	must(t, err)
 }
 
 // TestOneAtATime: while a message is stored, another one by the same ticket waits; a later ticket does not
