@@ -19,10 +19,10 @@ import (
 
 const secretServeUsage = `Usage: agentctl secret serve FILE
 
-Listen, on the machine, for relying parties that deliver secrets over attested TLS
-("agentctl secret send --to HOST:PORT"). Root lists in FILE what may be delivered, and by
-whom. It runs until it is stopped, as agentd-secrets.service, which the package has. It
-reads no secret: it passes messages on, between connections and the agent.
+Listen, on the machine, for relying parties that deliver secrets over attested TLS. They
+use "agentctl secret send --to HOST:PORT". Root lists in FILE what may be delivered, and
+by whom. It runs until it is stopped, as agentd-secrets.service, which the package has.
+It reads no secret: it passes messages on, between connections and the agent.
 
 FILE is TOML. Only root may be able to write it, and the files of keys:
 
