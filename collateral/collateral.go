@@ -26,7 +26,7 @@ var ErrProduct = errors.New("the report is of a version that does not name its p
 
 // Fetched is what [Fetcher.Fetch] did about one file.
 type Fetched struct {
-	File string `json:"file"` // name in the store
+	File string `json:"file"` // name in the store; path of the file in what agentctl prints
 	Kept bool   `json:"kept"` // whether the store had the file already
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
@@ -110,9 +111,23 @@ type Appraisal struct {
 	// this appraisal, such as a token, must not be valid for longer. Absent unless Verdict is Pass.
 	SupportedUntil time.Time `json:"supportedUntil,omitzero"`
 
+	// Enrolments are those apart from the policy. Absent if the policy does not look at them, or if
+	// none were given.
+	Enrolments *EnrolmentsUsed `json:"enrolments,omitzero"`
+
 	Sentences []string `json:"sentences"`       // for people: what may be concluded, and what not
 	Checks    []Check  `json:"checks"`          // every check of Definitions, in that order
 	Accepted  accepted `json:"claims,omitzero"` // absent unless Verdict is Pass; read it with Claims
+}
+
+// EnrolmentsUsed names the enrolments apart from the policy that an appraisal looked at, and that of
+// the attestation key. Nothing of it is signed.
+type EnrolmentsUsed struct {
+	Digest string     `json:"digest"`         // of the set, hexadecimal; see [keys.Enrolments.Digest]
+	Count  int        `json:"count"`          // of enrolments in the set, pending ones included
+	State  keys.State `json:"state,omitzero"` // of the AK's enrolment; absent if the set has none that can be read
+	By     string     `json:"by,omitzero"`    // name of the party that approved it
+	Since  time.Time  `json:"since,omitzero"` // of that state
 }
 
 // Check returns the check with this id. It panics for an id that is not in

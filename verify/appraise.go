@@ -121,7 +121,7 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 func (a *appraiser) known() report.Known {
 	k := report.Known{AK: a.ak}
 	if a.ak != nil {
-		k.EK = a.p.EnrolledWith(a.ak.Name)
+		k.EK = a.p.EnrolledWith(a.ak.Name, a.expect.Enrolments)
 	}
 	return k
 }

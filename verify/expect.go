@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
 // Expect is what one request expects of its answer. Either Nonce or
@@ -27,6 +28,11 @@ type Expect struct {
 	// Certificates are X.509 DER that may be about the keys of this evidence, in addition to those
 	// in it and to [Config.Certificates]; unverified. A service finds them with package collateral.
 	Certificates [][]byte
+
+	// Enrolments are those apart from the policy. They count if it says outside_enrolments =
+	// "approved", and the appraisal then names the set. It may have all machines, or only the one
+	// that a database has for the key of this evidence.
+	Enrolments *keys.Enrolments
 
 	// IMAList is the list of IMA, whole and in pieces: what the kernel measured, which it shows in
 	// binary_runtime_measurements. It must be read after the quote was made. nil: there is none but

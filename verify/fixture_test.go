@@ -13,6 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/ima"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -61,6 +62,7 @@ type options struct {
 	Time         time.Time
 	Certificates [][]byte
 	Expected     [][]byte // certificates for this material
+	Enrolments   *keys.Enrolments
 	Roots        *snp.Roots
 	Revocation   []*snp.RevocationList
 	Cache        *cache.Cache
@@ -80,7 +82,7 @@ func (o options) expect() Expect {
 		list = ima.Whole(o.IMAList)
 	}
 	return Expect{IMAList: list, Nonce: o.Nonce, UnsafeAcceptReplay: o.AcceptReplay, Audience: o.Audience, PublicKey: o.PublicKey,
-		UserData: o.UserData, ReportData: o.ReportData, LogState: o.LogState, NewHistory: o.NewHistory, Certificates: o.Expected}
+		UserData: o.UserData, ReportData: o.ReportData, LogState: o.LogState, NewHistory: o.NewHistory, Certificates: o.Expected, Enrolments: o.Enrolments}
 }
 
 // with appraises one material, with some checks ignored.

@@ -99,6 +99,8 @@ type (
 	// AKOrigin is a string that says how the verifier knows the attestation key apart from
 	// the report.
 	AKOrigin = rule.AKOrigin
+	// Outside is a string that says whether enrolments apart from the policy count.
+	Outside = rule.Outside
 	// Freshness is a string that says what the report was made for.
 	Freshness = rule.Freshness
 	// Coverage is a string that says since when the agent must have watched an application.
@@ -141,6 +143,9 @@ const (
 	AKNone      = rule.AKNone      // only the report speaks for it
 	AKEnrolled  = rule.AKEnrolled  // the policy contains its name, with or without a record
 	AKCertified = rule.AKCertified // likewise, and the certificate of the TPM in that record leads to a root that the policy names; or the AK's own certificate does
+
+	OutsideNone     = rule.OutsideNone     // such a list is not looked at
+	OutsideApproved = rule.OutsideApproved // those count that a party approved
 
 	FreshReport    = rule.FreshReport    // for the batch that contains the statement; raw material: for the nonce
 	AnchoredReport = rule.AnchoredReport // for an earlier batch, which the quote commits to

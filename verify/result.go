@@ -13,6 +13,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
@@ -29,6 +30,7 @@ var gravest = []Class{ClassBinding, ClassRevoked, ClassCollateral, ClassPolicy}
 // class, binding and what may be said to people.
 func (a *appraiser) result() *Appraisal {
 	r := &Appraisal{Type: AppraisalType, Material: a.material, Time: a.now, Policy: a.p.Sum.String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.Checks()}
+	r.Enrolments = a.enrolmentsUsed()
 	failed := r.Failed()
 	r.Verdict = Pass
 	if len(failed) > 0 {
@@ -51,6 +53,30 @@ func (a *appraiser) result() *Appraisal {
 	}
 	r.Sentences = a.sentences(r, failed, v)
 	return r
+}
+
+// enrolmentsUsed names the enrolments apart from the policy that were looked at, nil if none were.
+func (a *appraiser) enrolmentsUsed() *EnrolmentsUsed {
+	set := a.expect.Enrolments
+	if set == nil || a.p.Outside != OutsideApproved {
+		return nil
+	}
+	out := &EnrolmentsUsed{Digest: set.Digest().String(), Count: set.Len()}
+	if a.ak == nil {
+		return out
+	}
+	if l, err := a.p.Listed(a.ak.Name, set); err == nil && l != nil {
+		out.State, out.By, out.Since = l.State, l.By, l.Since
+	}
+	return out
+}
+
+// sentence says for people on which list the knowledge of the AK rests.
+func (e *EnrolmentsUsed) sentence(origin AKOrigin) string {
+	if e == nil || e.State != keys.Approved || origin == AKNone {
+		return ""
+	}
+	return fmt.Sprintf("The attestation key is enrolled apart from the policy, in a list of %s (%.16s…), and approved by %q there. A party that can write to that list decides which machines count.", text.Count(e.Count, "enrolment"), e.Digest, e.By)
 }
 
 // supported returns how long certificates, lists and the age of the report support what was accepted.
@@ -238,6 +264,8 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	say(silent != "", "Quoted, and explained by neither a log nor the policy: %s.", silent)
 	say(told != "", "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: %s.", told)
 	strong := a.ima != nil && a.ima.Mode == ima.Own && slices.ContainsFunc(a.ima.Banks, func(b pcr.Algorithm) bool { return a.ima.Explains(b, ima.PCR) })
+	enrolled := r.Enrolments.sentence(r.AKOrigin)
+	say(enrolled != "", "%s", enrolled)
 	measured := r.Accepted.claims.IMA.sentence(a.p.AsksIMA(), strong)
 	say(measured != "", "%s", measured)
 	began := a.p.Began(a.subject())

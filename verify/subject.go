@@ -42,6 +42,7 @@ func (a *appraiser) subject() *rule.Subject {
 		NewHistory:   a.expect.NewHistory,
 		LogState:     logState(a.log.State != nil, a.logged),
 		Time:         a.now,
+		Enrolments:   a.expect.Enrolments,
 		Certificates: a.certificates,
 		Chain:        a.chain,
 		OnGoogle:     func(m *keys.GoogleInstance) { a.instance = m },

@@ -35,7 +35,7 @@ func (f *trustFlags) add(c *cobra.Command) {
 type appraisalFlags struct {
 	trustFlags
 	formatFlags
-	policy, audience, publicKey, userData string
+	policy, audience, publicKey, userData, enrolments string
 
 	references []string // of files that IMA measured
 }
@@ -45,6 +45,7 @@ func (f *appraisalFlags) add(c *cobra.Command) {
 	f.formatFlags.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.policy, "policy", "", "")
+	flags.StringVar(&f.enrolments, "enrolments", "", "")
 	flags.StringVar(&f.audience, "audience", "", "")
 	flags.StringVar(&f.publicKey, "public-key", "", "")
 	flags.StringVar(&f.userData, "user-data", "", "")
@@ -106,6 +107,14 @@ func (t *terminal) appraisalInputs(f *appraisalFlags) (*appraisalInputs, error) 
 		return nil, err
 	}
 	o.policy, o.Audience = policy, f.audience
+	if f.enrolments != "" {
+		if policy.Outside != verify.OutsideApproved {
+			return nil, misuse(errors.New("--enrolments: the policy does not look at enrolments apart from it")).withHint(`put outside_enrolments = "approved" at the head of the policy, or leave the flag out`)
+		}
+		if o.Enrolments, err = t.readEnrolments(f.enrolments); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range f.references {
 		b, err := t.readInput(name, ima.MaxReference)
 		if err != nil {

@@ -23,7 +23,7 @@ import (
 const maxEnroll = 1 << 20
 
 func enrollCommand(t *terminal, s *sockets) *cobra.Command {
-	return group(t, "enroll", enrollUsage, enrollRequest(t, s), enrollChallenge(t), enrollActivate(t, s), enrollFinish(t))
+	return group(t, "enroll", enrollUsage, enrollRequest(t, s), enrollChallenge(t), enrollActivate(t, s), enrollFinish(t), enrollAdd(t), enrollApprove(t), enrollList(t))
 }
 
 // writeDocument writes v as one line of JSON.

@@ -205,6 +205,7 @@ that of the gravest refusal, or 0 if all would be accepted.
   --audience NAME        audience that the evidence was asked for, if any
   --public-key FILE      key that the evidence must have (PEM or DER)
   --user-data VALUE      user data that is expected: hexadecimal, base64 or @FILE
+  --enrolments FILE|DIR  enrolments apart from the policy, if it looks at them
   --collateral DIR       files from "agentctl collateral fetch"
   --certificate FILE     further certificates, PEM or DER; may be repeated
   --crl FILE             a revocation list of the root, DER; may be repeated

@@ -36,6 +36,8 @@ docs/verify.md has the steps.
   --public-key FILE      the key that you see in use (PEM or DER); the evidence must
                          have the same
   --user-data VALUE      the user data that is expected, like --nonce
+  --enrolments FILE|DIR  enrolments apart from the policy, of "agentctl enroll add". They
+                         count if it says outside_enrolments = "approved"
   --collateral DIR       certificates and revocation lists from "agentctl collateral
                          fetch"; this command fetches nothing
   --certificate FILE     further certificates, PEM or DER; may be repeated

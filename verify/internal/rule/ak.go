@@ -25,6 +25,7 @@ type AKRules struct {
 	AKNames    []string    `toml:"ak_names,omitempty" value:"hex0 34 50 66" default:"any" doc:"names of attestation keys that were enrolled: algorithm (2 bytes: |000b| SHA-256, |000c| SHA-384, |000d| SHA-512) and digest, as |agentctl show| prints them. A name tells a key apart. That the key lives in a TPM, and in which, is the knowledge of the policy's author: enrolment shows it. The appraisal then says that the AK is |enrolled|"`
 	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty" value:"one none enrolled certified" default:"\"none\"" doc:"|enrolled|: the AK must be listed in |ak_names| or an |[[enrolment]]|. |certified|: in an |[[enrolment]]| with a certificate of its TPM that leads to one of |ek_roots|, or certified itself for a machine of |[gcp]|"`
 	EKRoots    string      `toml:"ek_roots,multiline,omitempty" default:"none" doc:"certificates of authorities that certify TPMs, as PEM: 1 to 8. If the AK's |[[enrolment]]| contains a certificate of its TPM's endorsement key, that must be for this very key and lead to one of them, with every certificate valid at the time of appraisal; the AK is then |certified|. |agentctl policy ek-roots FILE| prints this key"`
+	Outside    Outside     `toml:"outside_enrolments,omitempty" value:"one none approved" default:"\"none\"" doc:"|approved|: an enrolment that the verifier is given apart from the policy (|agentctl verify --enrolments|) counts as one of the policy, if it is approved. The AK must then be in one of the two. A party that can write that list decides which machines count. |none|: such a list is not looked at"`
 	Enrolments []Enrolment `toml:"enrolment,omitempty"`
 
 	roots []*x509.Certificate // of EKRoots, in a compiled policy
@@ -51,6 +52,15 @@ const (
 	AKNone      AKOrigin = "none"      // only the report speaks for it
 	AKEnrolled  AKOrigin = "enrolled"  // the policy contains its name, with or without a record
 	AKCertified AKOrigin = "certified" // likewise, and the certificate of the TPM in that record leads to a root that the policy names; or the AK's own certificate does
+)
+
+// Outside says whether enrolments apart from the policy count.
+type Outside string
+
+// Values of outside_enrolments.
+const (
+	OutsideNone     Outside = "none"     // a list apart from the policy is not looked at
+	OutsideApproved Outside = "approved" // those count that a party approved
 )
 
 var akOrigins = []AKOrigin{AKNone, AKEnrolled, AKCertified}
@@ -135,17 +145,48 @@ func EnrolmentOf(r *keys.Enrolment) Enrolment {
 	return Enrolment{Type: r.Type, EK: r.EK.String(), AK: r.AK.String(), EKIssuer: r.EKIssuer, EKCertificates: string(certificates), Enrolled: r.Enrolled.UTC().Format(time.RFC3339)}
 }
 
-// EnrolledWith returns the name of the endorsement key with which the policy enrolled an
-// attestation key of this name; nil if it has no record of it.
-func (r *AKRules) EnrolledWith(ak []byte) []byte {
-	name := hex.EncodeToString(ak)
-	for _, e := range r.Enrolments {
-		if e.AK == name {
-			return e.record(false, func(string, error) {}).EK // the policy was checked
-		}
+// EnrolledWith returns the name of the endorsement key with which an attestation key of this name was
+// enrolled, in the policy or apart from it; nil if there is no record of it that counts.
+func (r *AKRules) EnrolledWith(ak []byte, outside *keys.Enrolments) []byte {
+	if e, _ := r.recordOf(ak, outside); e != nil { // what is wrong with a record, policy.ak says
+		return e.EK
 	}
 	return nil
 }
+
+// recordOf returns the record of an attestation key that counts, nil if there is none. The error says
+// why one that is there does not count.
+func (r *AKRules) recordOf(ak []byte, outside *keys.Enrolments) (*keys.Enrolment, error) {
+	name := hex.EncodeToString(ak)
+	if i := slices.IndexFunc(r.Enrolments, func(e Enrolment) bool { return e.AK == name }); i >= 0 {
+		e := &r.Enrolments[i]
+		return e.record(e.EKCertificates != "", func(string, error) {}), nil // the policy was checked
+	}
+	l, err := r.Listed(ak, outside)
+	switch {
+	case err != nil:
+		return nil, err
+	case l == nil && r.outside() && outside == nil:
+		return nil, errors.New("the verifier was given no enrolments apart from the policy")
+	case l == nil:
+		return nil, nil
+	case l.State != keys.Approved:
+		return nil, errors.New("its enrolment is pending: no party has approved it")
+	}
+	return &l.Enrolment, nil
+}
+
+// Listed returns the enrolment of an attestation key apart from the policy, whether or not it is
+// approved; nil if there is none, or if the policy does not look at such a list.
+func (r *AKRules) Listed(ak []byte, outside *keys.Enrolments) (*keys.Listed, error) {
+	if !r.outside() || outside == nil {
+		return nil, nil
+	}
+	return outside.Find(ak)
+}
+
+// outside reports whether enrolments apart from the policy count.
+func (r *AKRules) outside() bool { return r.Outside == OutsideApproved }
 
 // check checks a record, and tells a member that is wrong from a record that is.
 func (e *Enrolment) check(f *faults, key string) {
@@ -188,11 +229,11 @@ func (e *Enrolment) record(certificates bool, wrong func(member string, err erro
 // conflicts refuses rules about the origin of the key that no evidence could meet, and
 // roots that nothing would ever lead to.
 func (r *AKRules) conflicts(p *Policy, f *faults) {
-	certificates := slices.ContainsFunc(r.Enrolments, func(e Enrolment) bool { return e.EKCertificates != "" })
+	certificates := r.outside() || slices.ContainsFunc(r.Enrolments, func(e Enrolment) bool { return e.EKCertificates != "" })
 	switch {
 	case p.GCP.asked() && r.EKRoots == "": // the AK's own certificate gives the strongest origin
-	case r.AKOrigin == AKEnrolled && r.known() == 0:
-		f.fail("ak_origin", "no key is listed in ak_names or [[enrolment]], so every evidence would be refused")
+	case r.AKOrigin == AKEnrolled && !r.asked():
+		f.fail("ak_origin", "no key is listed in ak_names or [[enrolment]], and no enrolment apart from the policy counts (outside_enrolments), so every evidence would be refused")
 	case r.AKOrigin == AKCertified && r.EKRoots == "":
 		f.fail("ak_origin", "ek_roots names no root that the certificate of a TPM may lead to, so every evidence would be refused")
 	case r.AKOrigin == AKCertified && !certificates:
@@ -202,17 +243,21 @@ func (r *AKRules) conflicts(p *Policy, f *faults) {
 	}
 }
 
+// asked reports whether the attestation key must be one of those that are enrolled.
+func (r *AKRules) asked() bool { return r.known() > 0 || r.outside() }
+
 func (r *AKRules) known() int { return len(r.AKNames) + len(r.Enrolments) }
 
 // knowsAK reports whether the policy knows the attestation key apart from the report.
-func (p *Policy) knowsAK() bool { return p.known() > 0 || p.GCP.asked() }
+func (p *Policy) knowsAK() bool { return p.AKRules.asked() || p.GCP.asked() }
 
 func (r *AKRules) explain(p *Policy, w *Words) {
-	if r.known() == 0 {
-		w.openIf(!p.GCP.asked(), "Which vTPM it is: no attestation key is known (ak_names, [[enrolment]], [gcp]).")
+	if !r.asked() {
+		w.openIf(!p.GCP.asked(), "Which vTPM it is: no attestation key is known (ak_names, [[enrolment]], outside_enrolments, [gcp]).")
 		return
 	}
-	w.demand("The attestation key is %s.", oneOf(r.known(), "key"))
+	w.demand("The attestation key is %s.", r.wanted("key"))
+	w.openIf(r.outside(), "Which machines are approved: a list apart from the policy says so, and a party that can write to it decides. The appraisal names the list by its digest.")
 	w.openIf(len(r.AKNames) > 0, "Whether a TPM has a key of ak_names: that is the knowledge of the policy's author. An [[enrolment]] records that a TPM had it.")
 	roots, err := parseRoots(r.EKRoots)
 	if err != nil { // absent
@@ -233,6 +278,17 @@ func subjects(list []*x509.Certificate) string {
 	return strings.Join(names, " or ")
 }
 
+// wanted says which attestation keys are accepted.
+func (r *AKRules) wanted(thing string) string {
+	switch {
+	case !r.outside():
+		return oneOf(r.known(), thing)
+	case r.known() == 0:
+		return "one of an approved enrolment apart from the policy"
+	}
+	return oneOf(r.known(), thing) + ", or one of an approved enrolment apart from the policy"
+}
+
 func (*AKRules) draft(g *Golden, d *Draft) {
 	if g.AK != nil {
 		d.root.offer("DANGER: as long as no attestation key is listed, PCR values, log, applications and agents are accepted by the guest's word alone: a program can invent them without a TPM. \"agentctl enroll\" shows that a key lives in a TPM. To accept only this machine's, if you know that it does:", "# ak_names = [%s]", hexOf(g.AK.Name))
@@ -243,7 +299,7 @@ func (*AKRules) draft(g *Golden, d *Draft) {
 // a list, whatever origin is asked for.
 func (r *AKRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	switch {
-	case r.known() == 0:
+	case !r.asked():
 		f.Skip("policy.ak", "the policy names no AK")
 		skip(f, "the policy contains no enrolment", ekChecks...)
 		if s.Material.Quote {
@@ -262,12 +318,15 @@ func (r *AKRules) judge(p *Policy, s *Subject, f *check.Findings) {
 		return
 	}
 	name := hex.EncodeToString(s.AK.Name)
-	var record *Enrolment
-	if i := slices.IndexFunc(r.Enrolments, func(e Enrolment) bool { return e.AK == name }); i >= 0 {
-		record = &r.Enrolments[i]
+	record, err := r.recordOf(s.AK.Name, s.Enrolments)
+	named, why := slices.Contains(r.AKNames, name), "the attestation key is not one that the policy names"
+	switch {
+	case err != nil:
+		why += ": " + err.Error()
+	case r.outside():
+		why += ", and the enrolments apart from it do not have it"
 	}
-	named := slices.Contains(r.AKNames, name)
-	f.Decide("policy.ak", record != nil || named, oneOf(r.known(), "name"), cmp.Or(name, "nothing"), "the attestation key is not one that the policy names")
+	f.Decide("policy.ak", record != nil || named, r.wanted("name"), cmp.Or(name, "nothing"), "%s", why)
 	r.judgeEK(record, named, s, f)
 	r.judgeOrigin(f)
 }
@@ -307,7 +366,7 @@ func skip(f *check.Findings, why string, ids ...check.ID) {
 // judgeEK judges the certificate of the TPM that the attestation key was enrolled with.
 // Without it, the author of a record with a certificate could have any TPM pass for a
 // certified one.
-func (r *AKRules) judgeEK(record *Enrolment, named bool, s *Subject, f *check.Findings) {
+func (r *AKRules) judgeEK(record *keys.Enrolment, named bool, s *Subject, f *check.Findings) {
 	switch {
 	case r.EKRoots == "":
 		skip(f, "the policy names no root of certificates for TPMs (ek_roots)", ekChecks...)
@@ -320,12 +379,11 @@ func (r *AKRules) judgeEK(record *Enrolment, named bool, s *Subject, f *check.Fi
 			f.Block(id, "see policy.ak")
 		}
 		return
-	case record.EKCertificates == "":
+	case len(record.EKCertificates) == 0:
 		skip(f, "the AK's enrolment contains no certificate of its TPM", ekChecks...)
 		return
 	}
-	e := record.record(true, func(string, error) {}) // the policy was checked
-	c, err := keys.ParseEKCertificate(e.EKCertificates)
+	c, err := keys.ParseEKCertificate(record.EKCertificates)
 	if err != nil {
 		f.DecideError(ekChecks[0], err)
 		return
@@ -340,9 +398,9 @@ func (r *AKRules) judgeEK(record *Enrolment, named bool, s *Subject, f *check.Fi
 		}
 		f.Decide(ekChecks[i], err == nil, want, found, "the certificate of the TPM that the AK was enrolled with: %s", found)
 	}
-	decide(0, "the endorsement key "+e.EK.String(), c.CheckKey(e.EK))
+	decide(0, "the endorsement key "+record.EK.String(), c.CheckKey(record.EK))
 	decide(1, "that of an endorsement key", c.CheckUsage())
-	chain, err := s.Chain(e.EKCertificates, c, r.roots)
+	chain, err := s.Chain(record.EKCertificates, c, r.roots)
 	decide(2, "a way to "+subjects(r.roots), err)
 	decide(3, "valid at the time of appraisal", c.CheckValidity(chain, s.Time))
 }

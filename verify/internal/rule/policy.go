@@ -254,7 +254,8 @@ type Subject struct {
 	Caller      *evidence.Caller                                                // caller in the statement; nil if no statement was read
 	Time        time.Time                                                       // time of the appraisal
 
-	Certificates [][]byte // X.509 DER of the evidence and of the verifier, unverified
+	Enrolments   *keys.Enrolments // apart from the policy; nil if the verifier was given none
+	Certificates [][]byte         // X.509 DER of the evidence and of the verifier, unverified
 
 	// Chain returns the way from the first of certificates, which c is about, to a root.
 	Chain func(certificates [][]byte, c Certified, roots []*x509.Certificate) ([]*x509.Certificate, error)
