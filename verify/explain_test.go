@@ -29,6 +29,8 @@ var explained = []struct{ root, tables, part, words string }{
 	{`unlisted_launch = "allow"`, "", "dangers", "those of an attacker"},
 	{`denied_measurements = ["` + repeated(9, 48) + `"]`, "", "demands", "not the denied measurement"},
 	{`allow_provisional_firmware = true`, "", "dangers", "go back"},
+	{`outside_enrolments = "approved"`, "", "demands", "one of an approved enrolment apart from the policy"},
+	{`outside_enrolments = "approved"`, "", "unchecked", "a party that can write to it decides"},
 	{`ak_names = ["000b` + repeated(1, 32) + `"]`, "", "demands", "that the policy knows"},
 	{`ak_names = ["000b` + repeated(1, 32) + `"]`, "", "unchecked", "Whether a TPM has a key of ak_names"},
 	{anchoredPolicy, "", "demands", "2m0s old"},

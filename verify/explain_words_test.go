@@ -21,7 +21,7 @@ var checksOf = map[string][]CheckID{
 	"chips": {PolicyChip}, "denied_chips": {PolicyDenied}, "allow_masked_chip": {PolicyChip}, "revocation": {ReportRevocationList},
 	"unlisted_launch": {PolicyLaunch}, "denied_measurements": {PolicyDenied}, "launch": {PolicyLaunch}, "vmpl": {PolicyVMPL}, "guest_policy": {PolicyDebug},
 	"platform": {PolicyPlatform}, "tcb": {PolicyTCBReported}, "allow_provisional_firmware": {PolicyProvisional}, "mitigations": {PolicyMitigations},
-	"image": {PolicyHostData}, "gcp": {PolicyGCPProject}, "ak_names": {PolicyAK}, "ak_origin": {PolicyAKOrigin}, "ek_roots": {PolicyEKChain}, "enrolment": {PolicyAK},
+	"image": {PolicyHostData}, "gcp": {PolicyGCPProject}, "ak_names": {PolicyAK}, "ak_origin": {PolicyAKOrigin}, "outside_enrolments": {PolicyAK}, "ek_roots": {PolicyEKChain}, "enrolment": {PolicyAK},
 	"binding": {PolicyBinding}, "freshness": {PolicyFreshness}, "basis": {PolicyBasisHistory}, "log": {PolicyLog},
 
 	"max_anchor_age": {PolicyAnchorAge}, "pcr": {PolicyPCR}, "firmware_log": {PolicyFirmwareLog},

@@ -49,7 +49,7 @@ func TestJSONForm(t *testing.T) {
 	r := evidencetest.New()
 	anchored(r)
 	o := baseOptions(t)
-	o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
+	o.Policy, o.Enrolments = mustPolicy(t, makePolicy(anchoredPolicy+"\noutside_enrolments = \"approved\"", "")), setOf(t, recipeAK(), "alice")
 	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil {
 		t.Fatal(err)
