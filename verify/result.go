@@ -264,15 +264,10 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	say(silent != "", "Quoted, and explained by neither a log nor the policy: %s.", silent)
 	say(told != "", "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: %s.", told)
 	strong := a.ima != nil && a.ima.Mode == ima.Own && slices.ContainsFunc(a.ima.Banks, func(b pcr.Algorithm) bool { return a.ima.Explains(b, ima.PCR) })
-	enrolled := r.Enrolments.sentence(r.AKOrigin)
-	say(enrolled != "", "%s", enrolled)
 	measured := r.Accepted.claims.IMA.sentence(a.p.AsksIMA(), strong)
-	say(measured != "", "%s", measured)
-	began := a.p.Began(a.subject())
-	say(began != "", "%s", began)
-	carried := a.p.CarriedOver(a.log.State)
-	say(carried != "", "%s", carried)
-	say(a.log.Other != "", "%s", a.log.Other)
+	for _, s := range []string{r.Enrolments.sentence(r.AKOrigin), measured, a.p.Began(a.subject()), a.p.CarriedOver(a.log.State), a.log.Other} {
+		say(s != "", "%s", s)
+	}
 	say(a.log.State == nil && a.material != MaterialReport, "The evidence contains no log: which applications ran is not known.")
 	return out
 }

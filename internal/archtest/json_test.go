@@ -36,7 +36,7 @@ import (
 var documents = []reflect.Type{
 	reflect.TypeFor[evidence.Evidence](), reflect.TypeFor[evidence.Statement](), reflect.TypeFor[pcr.Event](),
 	reflect.TypeFor[verify.Appraisal](), reflect.TypeFor[verify.Claims](), reflect.TypeOf((*verify.Policy).Explain).Out(0).Elem(),
-	reflect.TypeFor[keys.Challenge](), reflect.TypeFor[keys.Enrolment](), reflect.TypeFor[tpmkeys.Auths](), reflect.TypeFor[collateral.Fetched](),
+	reflect.TypeFor[keys.Challenge](), reflect.TypeFor[keys.Enrolment](), reflect.TypeFor[keys.Listed](), reflect.TypeFor[tpmkeys.Auths](), reflect.TypeFor[collateral.Fetched](),
 	reflect.TypeFor[api.Problem](), reflect.TypeFor[api.Status](), reflect.TypeFor[api.Self](), reflect.TypeFor[api.Apps](), reflect.TypeFor[api.Reloaded](),
 	reflect.TypeFor[api.AK](), reflect.TypeFor[api.ActivateRequest](), reflect.TypeFor[api.Activated](), reflect.TypeFor[api.Replaced](),
 	reflect.TypeFor[api.EvidenceRequest](), reflect.TypeFor[api.DeriveRequest](), reflect.TypeFor[api.Derived](),
