@@ -19,7 +19,7 @@ def ask(folder, name):
         "derive": lambda c: c.derive("disk", 32),
         "seal": lambda c: c.seal("token", SECRET * 2000),
     }.get(name.split("-")[0], lambda c: c.status())
-    client = agentd.Client(os.path.join(folder, name), timeout=1 if name.startswith(("slow", "silent", "endless-interim", "b-full")) else 30, wait="patient" in name)
+    client = agentd.Client(os.path.join(folder, name), timeout=1 if name.startswith(("slow", "silent", "b-full")) else 30, wait="patient" in name)
     begin = time.monotonic()
     out = {"kind": "", "code": "", "text": "", "retryAfter": None}
     try:
