@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/internal/verdict"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -67,7 +68,7 @@ func junit(name string, a *verify.Appraisal) junitSuite {
 		x := junitCase{Class: "agentctl.verify." + part, Name: string(c.ID), Time: noTime}
 		switch {
 		case c.Verdict == verify.Pass:
-			x.Output = words[c.Basis] + cleanLine(c.Sentence)
+			x.Output = cleanLine(verdict.Sentence(c))
 		case c.Verdict == verify.NotAsserted && !c.Required:
 			x.Skipped = &junitSkipped{"not asserted: " + cleanLine(c.Sentence)}
 			s.Skipped++

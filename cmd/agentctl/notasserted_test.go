@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/internal/verdict"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -58,7 +59,7 @@ func TestNothingLooksMoreProven(t *testing.T) {
 		a := anyAppraisal(random, model, []string{"one reason", "another reason", "a third"})
 		var out bytes.Buffer
 		(&terminal{out: &out}).printAppraisal(a, false)
-		failed, open := with(a, verify.Fail), with(a, verify.NotAsserted)
+		failed, open := verdict.With(a, verify.Fail), verdict.With(a, verify.NotAsserted)
 		text := out.String()
 		if len(failed) > 0 && !strings.HasPrefix(text, fmt.Sprintf("Failed, %d of %d checks:\n", len(failed), len(a.Checks))) ||
 			!strings.Contains(text, fmt.Sprintf("\nNot asserted, %d of %d checks", len(open), len(a.Checks))) && len(failed) > 0 ||
@@ -84,7 +85,7 @@ func TestNothingLooksMoreProven(t *testing.T) {
 		if unused > 0 && rules != fmt.Sprint(unused) {
 			t.Errorf("%s rules are counted, want %d:\n%s", rules, unused, text)
 		}
-		for _, c := range with(a, verify.Pass) {
+		for _, c := range verdict.With(a, verify.Pass) {
 			if named[string(c.ID)] && !strings.Contains(text, "FAIL  "+string(c.ID)) {
 				t.Errorf("%s passed and is named:\n%s", c.ID, text)
 			}

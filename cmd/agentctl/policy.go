@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/verdict"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -303,11 +304,11 @@ func (t *terminal) printDryRun(name string, a *verify.Appraisal, f *formatFlags)
 		t.printChecks(a, true)
 	}
 	if a.Verdict == verify.Pass {
-		t.say(of(a.Verdict, "  "), fmt.Sprintf("%s: would be accepted%s, with its nonce", name, onGuestWord(a)), idColumn)
+		t.say(of(a.Verdict, "  "), fmt.Sprintf("%s: would be accepted%s, with its nonce", name, verdict.OnGuestWord(a)), idColumn)
 		return nil
 	}
 	t.say(of(a.Verdict, "  "), fmt.Sprintf("%s: would be refused (%s)", name, a.Class), idColumn)
-	for _, c := range with(a, verify.Fail) {
+	for _, c := range verdict.With(a, verify.Fail) {
 		t.printCheck("      ", c)
 	}
 	return nil

@@ -88,9 +88,9 @@ func clean(s string) string {
 	}, s)
 }
 
-// cleanLine is clean for text that must stay on its line. Joined errors have several.
+// cleanLine is clean for text that must stay on its line.
 func cleanLine(s string) string {
-	return strings.ReplaceAll(clean(text.OneLine(s)), "\t", "�")
+	return text.Line(s)
 }
 
 // errBinary is returned instead of bytes that could control the terminal.

@@ -4,9 +4,9 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/internal/verdict"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -52,33 +52,10 @@ func (t *terminal) printAppraisal(a *verify.Appraisal, verbose bool) {
 		t.say(unmarked(""), s, 2)
 	}
 	if a.Verdict == verify.Pass {
-		t.say(of(verify.Pass, onGuestWord(a)+": accepted."), fmt.Sprintf(" Binding %s, AK known by %s, report %s.", a.Binding, akOrigin(a.AKOrigin), a.Freshness), 2)
+		t.say(of(verify.Pass, verdict.OnGuestWord(a)+": accepted."), " "+verdict.Ties(a), 2)
 		return
 	}
-	t.say(of(verify.Fail, ": "), fmt.Sprintf("refused (%s), exit code %d.", a.Class, a.ExitCode()), 2)
-}
-
-// onGuestWord says of an accepted evidence that the verdict rests on the guest's word, if
-// it does.
-func onGuestWord(a *verify.Appraisal) string {
-	if a.Basis == verify.ByGuest {
-		return ", by the guest's word"
-	}
-	return ""
-}
-
-// words are how bases are said of a check that passed. What the verifier did itself needs
-// no word.
-var words = map[verify.Basis]string{
-	verify.ByProcessor: "by the processor's signature: ",
-	verify.ByLaunch:    "by the measured system's word: ",
-	verify.ByTPM:       "by the TPM's word: ",
-	verify.ByGuest:     "by the guest's word: ",
-}
-
-// with returns the checks of a verdict, in their order.
-func with(a *verify.Appraisal, v verify.Verdict) []verify.Check {
-	return slices.DeleteFunc(slices.Clone(a.Checks), func(c verify.Check) bool { return c.Verdict != v })
+	t.say(of(verify.Fail, ": "), verdict.Refused(a), 2)
 }
 
 // printChecks prints the checks that failed and those that were not asserted, and if
@@ -94,7 +71,7 @@ func (t *terminal) printChecks(a *verify.Appraisal, verbose bool) {
 
 // printPart prints the checks of one verdict, and nothing if there are none.
 func (t *terminal) printPart(a *verify.Appraisal, v verify.Verdict, title string) {
-	list := with(a, v)
+	list := verdict.With(a, v)
 	if len(list) == 0 {
 		return
 	}
@@ -125,7 +102,7 @@ func (t *terminal) hang() int {
 func (t *terminal) printCheck(before string, c verify.Check) {
 	m := of(c.Verdict, fmt.Sprintf("  %-26s ", c.ID))
 	m.text = before + m.text
-	t.say(m, words[c.Basis]+c.Sentence, len(before)+t.hang())
+	t.say(m, verdict.Sentence(c), len(before)+t.hang())
 	if c.Verdict != verify.Fail {
 		return
 	}
@@ -136,14 +113,4 @@ func (t *terminal) printCheck(before string, c verify.Check) {
 	if c.Found != "" && c.Found != c.Sentence {
 		t.say(unmarked(rest+"found    "), c.Found, len(rest)+9)
 	}
-}
-
-func akOrigin(o verify.AKOrigin) string {
-	switch o {
-	case verify.AKEnrolled:
-		return "the policy"
-	case verify.AKCertified:
-		return "certificate"
-	}
-	return "the report alone"
 }

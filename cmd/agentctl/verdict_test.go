@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/verdict"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify"
 )
@@ -147,9 +148,9 @@ func TestColourOfVerdicts(t *testing.T) {
 	if steers(want) {
 		t.Error("a pipe gets colour")
 	}
-	for verdict, coloured := range map[verify.Verdict]string{verify.Pass: "\x1b[32mpass\x1b[0m  ", verify.Fail: "\x1b[1;31mFAIL\x1b[0m  "} {
-		if n := strings.Count(got, coloured); n != len(with(a, verdict)) {
-			t.Errorf("%d checks with the colour of %s, want %d", n, verdict, len(with(a, verdict)))
+	for said, coloured := range map[verify.Verdict]string{verify.Pass: "\x1b[32mpass\x1b[0m  ", verify.Fail: "\x1b[1;31mFAIL\x1b[0m  "} {
+		if n := strings.Count(got, coloured); n != len(verdict.With(a, said)) {
+			t.Errorf("%d checks with the colour of %s, want %d", n, said, len(verdict.With(a, said)))
 		}
 	}
 	if !strings.Contains(got, "\n\x1b[1;31mFAIL\x1b[0m: refused") {

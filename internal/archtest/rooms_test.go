@@ -41,6 +41,7 @@ var rooms = []string{
 	"verify/internal/rule",
 	"verify",
 	"verify/ear",
+	"internal/verdict",
 
 	// Public face: what a build of images needs. Pure, and a room of its own.
 	"launch",

@@ -106,6 +106,17 @@ func OneLine(s string) string {
 	return strings.Join(lines, "; ")
 }
 
+// Line returns s as one line that may be shown, with U+FFFD in the place of each character that may
+// not: evidence comes from strangers, and its text must not be able to print a verdict.
+func Line(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !MayShow(r) {
+			return '\ufffd'
+		}
+		return r
+	}, OneLine(s))
+}
+
 // Fit returns s as text that [Check] accepts, of 1 to most bytes: one line, "?" in the place of
 // what may not be shown, and an empty text becomes "not given". Error texts and file names may
 // contain anything, and a record that refused its reason would be lost.
