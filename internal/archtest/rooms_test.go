@@ -42,6 +42,7 @@ var rooms = []string{
 	"verify",
 	"verify/ear",
 	"internal/verdict",
+	"internal/page",
 
 	// Public face: what a build of images needs. Pure, and a room of its own.
 	"launch",
@@ -157,7 +158,7 @@ func top(folder string) string {
 // testOnly reports whether folder is a package for tests alone, which may import "testing".
 func testOnly(folder string) bool {
 	return slices.Contains(free, top(folder)) ||
-		slices.Contains([]string{"archtest", "durabletest", "evidencetest", "launchtest", "metricstest", "vectors"}, path.Base(folder))
+		slices.Contains([]string{"archtest", "durabletest", "evidencetest", "launchtest", "metricstest", "pagetest", "vectors"}, path.Base(folder))
 }
 
 // TestImportsGoOneWay checks that every package has a room, and imports only from rooms
