@@ -66,6 +66,8 @@ docs/verify.md has the steps.
                          server, a test case for each check. What was not asserted is
                          skipped there, or failed if it was required
   --json                 as --format json: the appraisal as JSON, with every check
+  --html FILE            write the result as a page for people too, also if the evidence
+                         is refused: one file that loads nothing. "-" needs --quiet
 
 EVIDENCE is the document of "agentctl attest"; or a CMW of it, JSON or CBOR; or a
 certificate that contains it (id-pe-cmw), PEM or DER. The evidence must name the key of
@@ -139,6 +141,7 @@ type verifyFlags struct {
 	token        tokenFlags
 	material     materialFiles
 	imaList      string
+	page         string
 	report       []byte // that was appraised; set by appraise
 }
 
@@ -150,7 +153,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 		}
 		kind, err := f.material.kind(&f, args)
 		if err == nil {
-			err = f.token.check(kind, f.acceptReplay, f.quiet)
+			err = cmp.Or(f.token.check(kind, f.acceptReplay, f.quiet), f.checkPage())
 		}
 		if err != nil {
 			return misuse(err).withHint(helpHint(c))
@@ -171,6 +174,9 @@ func verifyCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		verdict := t.finishVerify(a, o.LogState, &f, args)
+		if err := t.writePage(&f, args, a); err != nil {
+			return err
+		}
 		if verdict != nil && a.Verdict == verify.Pass { // the state of the log was not saved
 			return verdict
 		}
@@ -187,6 +193,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 	flags.StringVar(&f.log.save, "save-log", "", "")
 	flags.BoolVar(&f.log.replace, "replace-known-log", false, "")
 	flags.StringVar(&f.imaList, "ima-list", "", "")
+	flags.StringVar(&f.page, "html", "", "")
 	f.material.add(c)
 	f.token.add(c)
 	return c

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/internal/page/pagetest"
 	"github.com/cvm-agentd/agentd/test/corpus"
 	"github.com/cvm-agentd/agentd/verify"
 )
@@ -48,7 +49,8 @@ func TestCorpusByCommand(t *testing.T) {
 				skipped.Add(1)
 				t.Skip("a file of PCRs of another size is misuse of the command")
 			}
-			cmd := exec.Command(filepath.Join(shared.commands, "agentctl"), corpusArguments(t, all, c)...)
+			page := filepath.Join(t.TempDir(), "page.html")
+			cmd := exec.Command(filepath.Join(shared.commands, "agentctl"), append(corpusArguments(t, all, c), "--html", page)...)
 			if c.Material == "" {
 				cmd.Stdin = bytes.NewReader(c.Evidence)
 			}
@@ -72,7 +74,33 @@ func TestCorpusByCommand(t *testing.T) {
 			if !slices.Equal(failed, c.Fails) || int(a.Class) != c.Class || a.Verdict != verify.Fail || bytes.Contains(out, []byte("\"claims\"")) {
 				t.Errorf("class %d, failed %v; want %d, %v", a.Class, failed, c.Class, c.Fails)
 			}
+			checkPage(t, page, &a, c.Root == "test")
 		})
+	}
+}
+
+// checkPage checks that a page of refused evidence is sound, says so first, and has every check.
+func checkPage(t *testing.T, name string, a *verify.Appraisal, testRoot bool) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pagetest.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdict := "Refused"
+	if testRoot {
+		verdict += ", under a TEST ROOT"
+	}
+	if p.Verdict != verdict || p.Tone != "tone-refused" || len(p.States) != len(a.Checks) || len(b) > 1<<20 {
+		t.Errorf("the page says %q, %s, has %d of %d checks and %d bytes", p.Verdict, p.Tone, len(p.States), len(a.Checks), len(b))
+	}
+	for _, c := range a.Checks {
+		if state := p.States[string(c.ID)]; (c.Verdict == verify.Fail) != (state == "failed") || state == "" {
+			t.Errorf("the page has %s as %q, and its verdict is %s", c.ID, state, c.Verdict)
+		}
 	}
 }
 
