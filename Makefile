@@ -24,7 +24,7 @@ PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-consumers test-tunnel test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
+.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-consumers test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,9 @@ test-consumers: ## give tokens to OPA, Vault's JWT auth and a JWT library (compi
 test-tunnel: ## have curl and psql reach nginx and PostgreSQL over tunnels; all of Debian, taken out of their packages
 	@scripts/setup.sh tunnel
 	@AGENTD_TEST_SERVERS=1 $(GO) test ./test/tunnel/servers -count=1 -v -timeout 20m
+
+test-page: ## open the pages of agentctl verify --html in headless Chromium, with axe-core if npm is there; SCREENSHOTS=DIR keeps pictures
+	@GO="$(GO)" SCREENSHOTS="$(SCREENSHOTS)" scripts/test-page.sh
 
 test-vm: ## install the package in a virtual machine and check what the agent promises (root, QEMU)
 	@GO="$(GO)" test/vm/run.sh

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|check|test|tunnel|package|engines|vm: checks that the programs are installed that these
-# make targets use. As root on a Debian-like system it installs them. Otherwise it prints the
+# setup.sh demo|check|test|tunnel|package|engines|vm|page: checks that the programs are installed that
+# these make targets use. As root on a Debian-like system it installs them. Otherwise it prints the
 # command to do so, and fails.
 set -eu
 
@@ -12,9 +12,10 @@ test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools cur
 tunnel) wanted="swtpm:swtpm curl:curl openssl:openssl" ;;
 package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git jq:jq gpg:gpg gpgconf:gpgconf rpmsign:rpm ar:binutils zsh:zsh fish:fish python3:python3 tsc:node-typescript" ;;
 engines) wanted="runc:runc" ;;
+page) wanted="chromium:chromium" ;;
 vm) wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 swtpm:swtpm mke2fs:e2fsprogs jq:jq" ;;
 *)
-	echo "usage: scripts/setup.sh demo|check|test|tunnel|package|engines|vm" >&2
+	echo "usage: scripts/setup.sh demo|check|test|tunnel|package|engines|vm|page" >&2
 	exit 1
 	;;
 esac
