@@ -74,7 +74,7 @@ agentctl app reload; systemctl daemon-reload; systemctl reset-failed`)
 	s.run(tunnelSite)
 	digest := s.appDigest("site")
 	s.run(s.tunnelPolicy(tunnelUnit, digest) + tunnelOutside)
-	s.want(tunnelAsk, "nginx answers")
+	s.eventually(tunnelAsk + " | grep 'nginx answers'")
 	s.want("systemctl show -p ActiveState,User,NRestarts "+tunnelUnit+"; stat -c %U /proc/$(systemctl show -p MainPID --value "+tunnelUnit+")",
 		"ActiveState=active", "NRestarts=0", "User=agentd-tunnel", "\nagentd-tunnel\n")
 	out := strings.TrimSpace(s.run("systemd-analyze security " + tunnelUnit + " | grep -o 'exposure level for [^ ]*: [0-9.]*' | grep -o '[0-9.]*$'"))
