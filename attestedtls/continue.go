@@ -107,7 +107,7 @@ func (s *sessionKeys) named(name []byte, now time.Time) *sessionKey {
 	return nil
 }
 
-// forget overwrites and drops keys that are too old.
+// forget drops keys that are too old.
 func (s *sessionKeys) forget(now time.Time) {
 	kept := s.known[:0]
 	for _, k := range s.known {
