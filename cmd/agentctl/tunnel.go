@@ -49,7 +49,7 @@ type tunnelProcess struct {
 
 	attester attestedtls.Agent // of this machine; made once, since it keeps connections
 	made     *tls.Certificate  // of an end that has no other; made once, so that a reload keeps the key
-	listen   string            // what the settings say, which a reload cannot change
+	fixed    [2]string         // listen and metrics, as the settings say, which a reload cannot change
 
 	saying sync.Mutex // a line at a time
 }
@@ -76,8 +76,12 @@ func (e *tunnelProcess) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.listen = k.Listen
+	e.fixed = [2]string{k.Listen, k.Metrics}
 	listeners, err := e.listeners(ctx, k.Listen)
+	if err != nil {
+		return err
+	}
+	figures, err := metricsListener(ctx, k.Metrics)
 	if err != nil {
 		return err
 	}
@@ -86,7 +90,7 @@ func (e *tunnelProcess) run(ctx context.Context) error {
 	}
 	e.warnOf(first)
 	return tunnel.Run(ctx, tunnel.Options{
-		Listeners: listeners, Reload: hangups, Log: e.say,
+		Listeners: listeners, Metrics: figures, Reload: hangups, Log: e.say,
 		Load: func() (*tunnel.Settings, error) {
 			if s := first; s != nil {
 				first = nil
@@ -103,8 +107,8 @@ func (e *tunnelProcess) again() (*tunnel.Settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.Listen != e.listen {
-		return nil, errors.New("listen changed: this needs a restart")
+	if e.fixed != [2]string{k.Listen, k.Metrics} {
+		return nil, errors.New("listen or metrics changed: this needs a restart")
 	}
 	return e.load(k)
 }
@@ -138,8 +142,8 @@ func (e *tunnelProcess) warnOf(s *tunnel.Settings) {
 	if s.Role == tunnel.Serve && !s.To.Local() {
 		e.say(fmt.Sprintf("the service %s may be on another machine: between here and there the data is neither encrypted nor attested", s.To))
 	}
-	if s.Role == tunnel.Connect && e.listen != "" {
-		if a, err := tunnel.ParseAddress(e.listen, true); err == nil && !a.Local() {
+	if s.Role == tunnel.Connect && e.fixed[0] != "" {
+		if a, err := tunnel.ParseAddress(e.fixed[0], true); err == nil && !a.Local() {
 			e.say(fmt.Sprintf("other machines may reach %s: up to here the data is neither encrypted nor attested", a))
 		}
 	}
@@ -157,7 +161,8 @@ func (e *tunnelProcess) load(k *tunnelKeys) (*tunnel.Settings, error) {
 	s := &tunnel.Settings{
 		Role: e.flags.role, AnyCertificate: k.AnyCertificate, ServerName: k.ServerName, Warn: k.Warn, Fresh: k.Fresh,
 		Application: k.Application, Limits: k.limits(),
-		Verifier: attestedtls.VerifierOptions{Audience: k.Audience, AcceptAnyCaller: k.AnyProgram, JudgeOpen: k.CloseOpen},
+		Verifier:      attestedtls.VerifierOptions{Audience: k.Audience, AcceptAnyCaller: k.AnyProgram, JudgeOpen: k.CloseOpen, Continue: time.Duration(k.Continue)},
+		ProxyProtocol: k.ProxyProtocol != "", WellKnown: k.WellKnown,
 	}
 	if err := s.Limits.Check(); err != nil {
 		return nil, err
@@ -181,18 +186,21 @@ func (e *tunnelProcess) load(k *tunnelKeys) (*tunnel.Settings, error) {
 	if s.TLS, err = e.tls(k); err != nil {
 		return nil, err
 	}
-	if k.Policy == "" {
-		return s, nil
+	if k.Policy != "" {
+		if s.Policy, err = readAs(e.t, k.Policy, verify.MaxPolicy, verify.ParsePolicy); err != nil {
+			return nil, err
+		}
+		trust, err := e.t.trustInputs(&trustFlags{testRoot: k.TestRoot, certificates: k.ForEvidence, crls: k.CRLs})
+		if err != nil {
+			return nil, err
+		}
+		s.Trust = trust.Config
+		if err := addFolder(k.Collateral, &s.Trust); err != nil {
+			return nil, err
+		}
 	}
-	if s.Policy, err = readAs(e.t, k.Policy, verify.MaxPolicy, verify.ParsePolicy); err != nil {
-		return nil, err
-	}
-	trust, err := e.t.trustInputs(&trustFlags{testRoot: k.TestRoot, certificates: k.ForEvidence, crls: k.CRLs})
-	if err != nil {
-		return nil, err
-	}
-	s.Trust = trust.Config
-	return s, nil
+	s.Access, err = e.t.openAccessLog(k.AccessLog) // at last: it stays open
+	return s, err
 }
 
 // tls reads certificate, key and roots.

@@ -29,24 +29,32 @@ type tunnelKeys struct {
 	Anchored    bool     `toml:"anchored_only"`
 	Application string   `toml:"application"`
 
-	Policy      string   `toml:"policy"`
-	Audience    string   `toml:"audience"`
-	Fresh       bool     `toml:"fresh"`
-	Warn        bool     `toml:"warn"`
-	CloseOpen   bool     `toml:"close_open"`
-	AnyProgram  bool     `toml:"accept_any_program_of_the_machine"`
-	CRLs        []string `toml:"crl"`
-	ForEvidence []string `toml:"evidence_certificate"`
-	TestRoot    string   `toml:"trust_test_root_that_vouches_for_no_hardware"`
+	Policy      string          `toml:"policy"`
+	Audience    string          `toml:"audience"`
+	Fresh       bool            `toml:"fresh"`
+	Warn        bool            `toml:"warn"`
+	CloseOpen   bool            `toml:"close_open"`
+	AnyProgram  bool            `toml:"accept_any_program_of_the_machine"`
+	CRLs        []string        `toml:"crl"`
+	ForEvidence []string        `toml:"evidence_certificate"`
+	Collateral  string          `toml:"collateral"`
+	Continue    config.Duration `toml:"continue"`
+	TestRoot    string          `toml:"trust_test_root_that_vouches_for_no_hardware"`
 
-	Timeout        config.Duration `toml:"timeout"`
-	Connect        config.Duration `toml:"connect_timeout"`
-	Idle           config.Duration `toml:"idle_timeout"`
-	Drain          config.Duration `toml:"drain_timeout"`
-	Connections    int             `toml:"max_connections"`
-	PerAddress     int             `toml:"max_connections_per_address"`
-	AnyCertificate bool            `toml:"any_certificate"` // of a connect end alone
-	ServerName     string          `toml:"server_name"`     // the same
+	Timeout     config.Duration `toml:"timeout"`
+	Connect     config.Duration `toml:"connect_timeout"`
+	Idle        config.Duration `toml:"idle_timeout"`
+	Drain       config.Duration `toml:"drain_timeout"`
+	Connections int             `toml:"max_connections"`
+	PerAddress  int             `toml:"max_connections_per_address"`
+	AccessLog   string          `toml:"access_log"`
+	Metrics     string          `toml:"metrics"`
+
+	ProxyProtocol string `toml:"proxy_protocol"` // of a serve end alone
+	WellKnown     bool   `toml:"well_known"`     // the same
+
+	AnyCertificate bool   `toml:"any_certificate"` // of a connect end alone
+	ServerName     string `toml:"server_name"`     // the same
 }
 
 // tunnelFlags are the flags of a command, and the file that they name.
@@ -79,6 +87,10 @@ func (f *tunnelFlags) add(c *cobra.Command, role tunnel.Role) {
 	flags.BoolVar(&k.AnyProgram, "accept-any-program-of-the-machine", false, "")
 	flags.StringArrayVar(&k.CRLs, "crl", nil, "")
 	flags.StringArrayVar(&k.ForEvidence, "evidence-certificate", nil, "")
+	flags.StringVar(&k.Collateral, "collateral", "", "")
+	flags.DurationVar((*time.Duration)(&k.Continue), "continue", 0, "")
+	flags.StringVar(&k.AccessLog, "access-log", "", "")
+	flags.StringVar(&k.Metrics, "metrics", "", "")
 	flags.StringVar(&k.TestRoot, "trust-test-root-that-vouches-for-no-hardware", "", "")
 	flags.DurationVar((*time.Duration)(&k.Timeout), "timeout", l.Exchange, "")
 	flags.DurationVar((*time.Duration)(&k.Connect), "connect-timeout", l.Connect, "")
@@ -89,7 +101,16 @@ func (f *tunnelFlags) add(c *cobra.Command, role tunnel.Role) {
 	if role == tunnel.Connect {
 		flags.BoolVar(&k.AnyCertificate, "any-certificate", false, "")
 		flags.StringVar(&k.ServerName, "server-name", "", "")
+	} else {
+		flags.StringVar(&k.ProxyProtocol, "proxy-protocol", "", "")
+		flags.BoolVar(&k.WellKnown, "well-known", false, "")
 	}
+}
+
+// notOf are the keys that an end does not have.
+var notOf = map[tunnel.Role][]string{
+	tunnel.Serve:   {"any_certificate", "server_name"},
+	tunnel.Connect: {"proxy_protocol", "well_known"},
 }
 
 // maxTunnelConfig is the largest file of settings that is read, in bytes.
@@ -109,9 +130,9 @@ func (f *tunnelFlags) keys() (*tunnelKeys, error) {
 	if err != nil {
 		return nil, inFile(f.file, err)
 	}
-	for _, key := range []string{"any_certificate", "server_name"} {
-		if f.role == tunnel.Serve && places.Given(key) {
-			return nil, inFile(f.file, places.Errorf(key, "this is for the other end, agentctl tunnel connect"))
+	for _, key := range notOf[f.role] {
+		if places.Given(key) {
+			return nil, inFile(f.file, places.Errorf(key, "this is for the other end: agentctl tunnel %s does not know it", f.role))
 		}
 	}
 	f.set.Visit(func(x *pflag.Flag) {
@@ -151,14 +172,17 @@ func (k *tunnelKeys) check(role tunnel.Role) error {
 		{k.AnyCertificate && k.Warn, "any-certificate and warn together would accept any machine: verify the certificate while you warn"},
 		{role == tunnel.Connect && !k.Attest && k.Certificate == "" && (len(k.Audiences) > 0 || k.Anchored), "audiences and anchored-only are for an end that attests: give attest too"},
 		{!k.Attest && (len(k.Audiences) > 0 || k.Anchored), "audiences and anchored-only are for an end that attests"},
-		{!verifies && (k.Audience != "" || k.Fresh || k.Warn || k.CloseOpen || k.AnyProgram || k.TestRoot != "" || len(k.CRLs)+len(k.ForEvidence) > 0),
-			"audience, fresh, warn, close-open and what is trusted are for an end that verifies: give policy too"},
+		{k.ProxyProtocol != "" && k.ProxyProtocol != "v2", "proxy-protocol: want v2"},
+		{k.WellKnown && verifies, "well-known and policy contradict each other: a client that asks for evidence shows none"},
+		{k.WellKnown && !k.Attest, "well-known shows evidence: give attest too"},
+		{!verifies && (k.Continue != 0 || k.Collateral != "" || k.Audience != "" || k.Fresh || k.Warn || k.CloseOpen || k.AnyProgram || k.TestRoot != "" || len(k.CRLs)+len(k.ForEvidence) > 0),
+			"audience, fresh, continue, warn, close-open and what is trusted are for an end that verifies: give policy too"},
 	} {
 		if x.wrong {
 			return errors.New(x.says)
 		}
 	}
-	for _, name := range append(append([]string{k.Certificate, k.Key, k.Roots, k.Policy, k.TestRoot}, k.CRLs...), k.ForEvidence...) {
+	for _, name := range append(append([]string{k.Certificate, k.Key, k.Roots, k.Policy, k.TestRoot, k.Collateral}, k.CRLs...), k.ForEvidence...) {
 		if name == "-" {
 			return errors.New("a file is -, and standard input cannot be read again at a reload: name a file")
 		}

@@ -35,6 +35,12 @@ the service: nothing, unless the policy names more than the tunnel.
                          (default: any)
   --anchored-only        refuse clients that ask for a report of their own
   --application NAME     protocol of the application, if the other end names it too
+  --proxy-protocol VERSION
+                         tell the service who connected, and the verdict, by a header of
+                         PROXY protocol; v2 is the only version. The service must expect it
+  --well-known           answer clients that do not speak agentd/1: with evidence at
+                         /.well-known/agentd/evidence, which does not survive relay, and
+                         nothing else
 
 Clients are verified if there is a policy:
 
@@ -96,6 +102,10 @@ const tunnelVerifyUsage = `  --fresh                ask for a report of its own 
   --warn                 let evidence pass that is genuine, and not acceptable: for the
                          time before a policy is enforced
   --close-open           when a new policy refuses an open connection, close it
+  --continue TIME        let a connection rest on evidence that the same process showed so
+                         long ago at most, for a fraction of the cost (default: never)
+  --collateral DIR       certificates and revocation lists of all machines, from "agentctl
+                         collateral fetch"
   --crl FILE             a revocation list of the root, DER; may be repeated
   --evidence-certificate FILE
                          further certificates for evidence, PEM or DER; may be repeated
@@ -121,4 +131,11 @@ Limits:
   --max-connections-per-address NUMBER
                          of these, from one address of IPv4, or one network of 64 bits of
                          IPv6 (default: 1024)
+
+What it says:
+
+  --access-log FILE      a line of JSON for each connection that ended; - is standard
+                         output. SIGHUP opens the file anew
+  --metrics ADDRESS      give figures for monitoring at /metrics: HOST:PORT of this machine
+                         alone, or unix:PATH
 `

@@ -44,21 +44,30 @@ func newID() string {
 // serve is the end inside the machine: the service hears of a connection only after both ends have
 // accepted each other.
 func (t *tunnel) serve(ctx context.Context, s *setup, accepted net.Conn, r *Record) {
-	outer := s.server.Conn(accepted)
+	outer, began := s.server.Conn(accepted), time.Now()
 	if err := outer.Handshake(ctx); err != nil {
 		outer.Close()
 		r.ended(failedBy(ctx, Refused), err)
 		return
 	}
+	t.figures.exchanges.Observe(time.Since(began).Seconds())
+	if s.WellKnown && outer.ConnectionState().NegotiatedProtocol != attestedtls.Protocol {
+		s.answerWeb(ctx, outer)
+		r.ended(Web, nil)
+		return
+	}
 	r.judged(outer.Verdict())
 	inner, err := dial(ctx, s)
+	if err == nil {
+		err = s.introduce(inner, outer, r)
+	}
 	if err != nil {
 		reset(accepted)
 		outer.Close() // so that its verifier forgets it
 		r.ended(failedBy(ctx, Unreachable), err)
 		return
 	}
-	t.pass(ctx, s, &pipe{outer: outer, inner: inner.(stream), sockets: []net.Conn{accepted, inner}}, r)
+	t.pass(ctx, s, &pipe{outer: outer, inner: inner.(stream), sockets: []net.Conn{accepted, inner}, total: t.figures}, r)
 }
 
 // connect is the end outside: not a byte of the program leaves before the other end was accepted.
@@ -73,15 +82,16 @@ func (t *tunnel) connect(ctx context.Context, s *setup, accepted net.Conn, r *Re
 	if name == "" {
 		name = s.To.Host()
 	}
-	inner := s.client.Conn(socket, name)
+	inner, began := s.client.Conn(socket, name), time.Now()
 	if err := inner.Handshake(ctx); err != nil {
 		inner.Close()
 		reset(accepted)
 		r.ended(failedBy(ctx, Refused), err)
 		return
 	}
+	t.figures.exchanges.Observe(time.Since(began).Seconds())
 	r.judged(inner.Verdict())
-	t.pass(ctx, s, &pipe{outer: accepted.(stream), inner: inner, sockets: []net.Conn{accepted, socket}}, r)
+	t.pass(ctx, s, &pipe{outer: accepted.(stream), inner: inner, sockets: []net.Conn{accepted, socket}, total: t.figures}, r)
 }
 
 // failedBy returns why a connection failed: the tunnel may have been stopped meanwhile.
@@ -100,6 +110,25 @@ func dial(ctx context.Context, s *setup) (net.Conn, error) {
 		return nil, fmt.Errorf("connect to %s: %w", s.To, err)
 	}
 	return c, nil
+}
+
+// introduce tells the service of a connection, if it is to hear of it. It closes the connection to the
+// service if that fails.
+func (s *setup) introduce(service net.Conn, c *attestedtls.Conn, r *Record) error {
+	if !s.ProxyProtocol {
+		return nil
+	}
+	header, err := proxyHeader(c, r)
+	if err == nil {
+		service.SetWriteDeadline(time.Now().Add(s.Limits.Connect))
+		_, err = service.Write(header)
+		service.SetWriteDeadline(time.Time{})
+	}
+	if err != nil {
+		reset(service)
+		return fmt.Errorf("tell %s of the connection: %w", s.To, err)
+	}
+	return nil
 }
 
 // pass passes bytes until the end, or until ctx ends.
@@ -127,6 +156,8 @@ func (t *tunnel) pass(ctx context.Context, s *setup, p *pipe, r *Record) {
 
 // record says what became of a connection.
 func (t *tunnel) record(r *Record) {
+	t.figures.note(r)
+	t.access.write(r)
 	switch r.Result {
 	case Refused, Withdrawn, Unreachable, Limited:
 		if t.told.Allow() {

@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // machine is an agent that makes evidence by hand.
 type machine struct{ tb testing.TB }
@@ -78,9 +78,16 @@ type running struct {
 	ended   chan error
 }
 
+// limits are the usual ones for a machine that is slow.
+func limits() Limits {
+	l := DefaultLimits()
+	l.Exchange, l.Connect = patience, patience
+	return l
+}
+
 // serves are the settings of an end inside a machine, for a service.
 func serves(tb testing.TB, to net.Addr) *Settings {
-	return &Settings{Role: Serve, To: Address{to.Network(), to.String()}, Attester: attests(tb), Limits: DefaultLimits()}
+	return &Settings{Role: Serve, To: Address{to.Network(), to.String()}, Attester: attests(tb), Limits: limits()}
 }
 
 // connects are the settings of an end outside, to an end inside.
@@ -89,12 +96,18 @@ func connects(tb testing.TB, to string) *Settings {
 		Role: Connect, To: Address{"tcp", to}, AnyCertificate: true, Policy: policyFor(tb, itsUnit),
 		Trust:    verify.Config{Roots: verify.Roots{SNP: evidencetest.Roots(tb)}},
 		Verifier: attestedtls.VerifierOptions{Now: func() time.Time { return evidencetest.Time }},
-		Limits:   DefaultLimits(),
+		Limits:   limits(),
 	}
 }
 
 // start runs an end until the test ends.
 func start(tb testing.TB, s *Settings) *running {
+	tb.Helper()
+	return startWith(tb, s, nil)
+}
+
+// startWith runs an end that gives figures out on a socket.
+func startWith(tb testing.TB, s *Settings, figures net.Listener) *running {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -103,9 +116,12 @@ func start(tb testing.TB, s *Settings) *running {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{tb: tb, address: l.Addr().String(), settings: s, hangups: make(chan os.Signal), stop: stop, ended: make(chan error, 1)}
 	go func() {
-		r.ended <- Run(ctx, Options{Listeners: []net.Listener{l}, Reload: r.hangups, Load: r.load, Log: r.log})
+		r.ended <- Run(ctx, Options{Listeners: []net.Listener{l}, Metrics: figures, Reload: r.hangups, Load: r.load, Log: r.log})
 	}()
 	tb.Cleanup(func() {
+		if tb.Failed() {
+			tb.Log(r.printed())
+		}
 		r.stop()
 		select {
 		case err := <-r.ended:

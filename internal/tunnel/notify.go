@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // States that systemd is told (sd_notify(3)).
@@ -33,5 +35,5 @@ func (t *tunnel) notifyStatus() {
 	t.mu.Lock()
 	n := t.open
 	t.mu.Unlock()
-	t.notify(fmt.Sprintf("STATUS=%d open connections to %s", n, t.now.Load().To))
+	t.notify(fmt.Sprintf("STATUS=%s to %s", text.Count(n, "open connection"), t.now.Load().To))
 }

@@ -31,6 +31,7 @@ type pipe struct {
 	last  atomic.Int64  // when a byte passed, after began
 	up    atomic.Uint64 // bytes from outer to inner
 	down  atomic.Uint64 // bytes from inner to outer
+	total *figures      // of all pipes
 
 	once sync.Once
 	why  error // why it was cut off; written once, read after both directions ended
@@ -59,8 +60,8 @@ func (p *pipe) run(idle time.Duration) error {
 	done := make(chan struct{})
 	go p.watch(idle, done)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(p.inner, p.outer, &p.up) })
-	both.Go(func() { p.copy(p.outer, p.inner, &p.down) })
+	both.Go(func() { p.copy(p.inner, p.outer, &p.up, &p.total.up) })
+	both.Go(func() { p.copy(p.outer, p.inner, &p.down, &p.total.down) })
 	both.Wait()
 	close(done)
 	p.once.Do(func() {}) // what comes later has nothing to cut
@@ -89,7 +90,7 @@ func (p *pipe) watch(idle time.Duration, done <-chan struct{}) {
 }
 
 // copy passes one direction, and its end.
-func (p *pipe) copy(to, from stream, count *atomic.Uint64) {
+func (p *pipe) copy(to, from stream, count, total *atomic.Uint64) {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
 	for {
@@ -101,6 +102,7 @@ func (p *pipe) copy(to, from stream, count *atomic.Uint64) {
 				return
 			}
 			count.Add(uint64(n))
+			total.Add(uint64(n))
 			p.last.Store(int64(time.Since(p.began)))
 		}
 		switch {

@@ -22,6 +22,7 @@ const (
 	Withdrawn   Result = "withdrawn"   // it was open, and a new policy refuses it
 	Refused     Result = "refused"     // an end refused: Code says why
 	Unreachable Result = "unreachable" // the address to connect to could not be connected to
+	Web         Result = "web"         // it was not of this protocol, and asked for evidence
 	Limited     Result = "limited"     // there were too many
 )
 
@@ -44,6 +45,7 @@ type Record struct {
 	Other   bool             `json:"other,omitzero"`   // the other end refused
 	Error   string           `json:"error,omitzero"`   // what was found
 
+	Continued bool            `json:"continued,omitzero"` // the evidence is of an earlier connection
 	Evidence  evidence.Digest `json:"evidence,omitzero"`  // SHA-256 of the other end's evidence
 	Unit      string          `json:"unit,omitzero"`      // of the caller in it, if it was accepted
 	Container string          `json:"container,omitzero"` // the same
@@ -80,7 +82,7 @@ func (r *Record) judged(v *attestedtls.Verdict) {
 	if v == nil {
 		return
 	}
-	r.Evidence, r.Verdict = v.Evidence, verdictAccepted
+	r.Evidence, r.Verdict, r.Continued = v.Evidence, verdictAccepted, v.Continued
 	if v.Appraisal != nil {
 		r.Policy = v.Appraisal.Policy
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/cvm-agentd/agentd/attestedtls"
@@ -43,6 +44,13 @@ type Settings struct {
 
 	Attester    *attestedtls.Attester // nil: this end does not attest
 	Application string                // protocol of the application, if both ends name it
+
+	// ProxyProtocol tells the service of a Serve end who connected, by a header of PROXY protocol v2.
+	// WellKnown answers clients that do not speak the protocol of attested TLS with evidence.
+	ProxyProtocol bool
+	WellKnown     bool
+
+	Access io.WriteCloser // gets a line for each connection; may be nil. The end closes it
 
 	Limits Limits
 }
@@ -100,6 +108,8 @@ type setup struct {
 	Settings
 	client *attestedtls.Client // of a Connect end
 	server *attestedtls.Server // of a Serve end
+
+	evidence *attestedtls.EvidenceHandler // of a Serve end with WellKnown
 }
 
 // errRestart is wrapped by the error of a reload that would change what cannot change.
@@ -129,7 +139,13 @@ func ready(s *Settings, v *attestedtls.Verifier) (*setup, error) {
 	case Serve:
 		out.server = &attestedtls.Server{
 			TLS: s.TLS, Verifier: v, Attester: s.Attester, Application: s.Application, Fresh: s.Fresh, Hook: hook,
-			Timeout: s.Limits.Exchange, MaxExchanges: s.Limits.Connections,
+			Timeout: s.Limits.Exchange, MaxExchanges: s.Limits.Connections, AlsoPlain: s.WellKnown,
+		}
+		if s.WellKnown {
+			if s.Attester == nil || s.TLS == nil || len(s.TLS.Certificates) != 1 {
+				return nil, errors.New("an end without a certificate of its own, or without evidence, cannot answer those who ask for that")
+			}
+			out.evidence = &attestedtls.EvidenceHandler{Attester: s.Attester, Certificate: &s.TLS.Certificates[0]}
 		}
 		return out, out.server.Check()
 	case Connect:
@@ -156,6 +172,7 @@ func (s *setup) restarts(n *Settings) error {
 		{"whether this end verifies (policy)", (s.Policy == nil) != (n.Policy == nil)},
 		{"audience", a.Audience != b.Audience},
 		{"close-open", a.JudgeOpen != b.JudgeOpen},
+		{"continue", a.Continue != b.Continue},
 		{"which callers are accepted", a.AcceptAnyCaller != b.AcceptAnyCaller},
 	} {
 		if x.changed {

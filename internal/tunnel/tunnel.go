@@ -18,12 +18,15 @@ import (
 
 	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // Options say where an end runs.
 type Options struct {
-	// Listeners are the sockets on which connections are accepted. Run closes them.
+	// Listeners are the sockets on which connections are accepted. Metrics, if it is not nil, is one
+	// on which figures are given out. Run closes all of them.
 	Listeners []net.Listener
+	Metrics   net.Listener
 
 	// Load returns the settings: at the start, and for each signal of Reload.
 	Load   func() (*Settings, error)
@@ -39,6 +42,8 @@ type tunnel struct {
 	verifier *attestedtls.Verifier // nil: this end does not verify
 	now      atomic.Pointer[setup] // for new connections
 	told     *rate.Limiter         // lines about connections that failed
+	access   *accessLog
+	figures  *figures
 
 	running sync.WaitGroup // of connections
 
@@ -60,6 +65,9 @@ func Run(ctx context.Context, o Options) error {
 		for _, l := range o.Listeners {
 			l.Close()
 		}
+		if o.Metrics != nil {
+			o.Metrics.Close()
+		}
 	}()
 	if len(o.Listeners) == 0 {
 		return errNoListener
@@ -68,7 +76,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	t := &tunnel{Options: o, of: map[netip.Prefix]int{}, told: rate.NewLimiter(linesPerSecond, linesAtOnce)}
+	t := &tunnel{Options: o, of: map[netip.Prefix]int{}, told: rate.NewLimiter(linesPerSecond, linesAtOnce), access: newAccessLog(first.Access), figures: newFigures()}
+	defer t.access.close()
 	if t.verifier, err = verifierFor(first); err != nil {
 		return err
 	}
@@ -94,6 +103,9 @@ func (t *tunnel) run(ctx context.Context) error {
 				failed <- fmt.Errorf("accept connections on %s: %w", address(l.Addr()), err)
 			}
 		})
+	}
+	if t.Metrics != nil {
+		defer t.serveFigures(t.Metrics)()
 	}
 	t.notify(readyState)
 	t.notifyStatus()
@@ -150,11 +162,12 @@ func (t *tunnel) drain(cut context.CancelFunc) {
 // reload puts new settings into force. If they cannot be used, the old ones stay.
 func (t *tunnel) reload() {
 	closed, err := t.replace()
+	t.figures.reloaded(err == nil)
 	switch {
 	case err != nil:
 		t.Log(fmt.Sprintf("reload: %v: the settings of before stay in force", err))
 	case closed > 0:
-		t.Log(fmt.Sprintf("reloaded; %d open connections are refused by the new policy and were closed", closed))
+		t.Log(fmt.Sprintf("reloaded; the new policy refuses %s, and closed what it refuses", text.Count(closed, "open connection")))
 	default:
 		t.Log("reloaded")
 	}
@@ -165,6 +178,11 @@ func (t *tunnel) replace() (closed int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	defer func() {
+		if err != nil && n.Access != nil {
+			n.Access.Close()
+		}
+	}()
 	if err := t.now.Load().restarts(n); err != nil {
 		return 0, err
 	}
@@ -177,6 +195,7 @@ func (t *tunnel) replace() (closed int, err error) {
 			return 0, err
 		}
 	}
+	t.access.replace(n.Access)
 	t.now.Store(s)
 	return closed, nil
 }

@@ -246,7 +246,7 @@ func TestCloseOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	outside.reload(func(s *Settings) { s.Policy = policyFor(t, otherUnit) }, nil)
-	outside.says("1 open connections are refused by the new policy")
+	outside.says("the new policy refuses 1 open connection")
 	wasReset(t, "the open connection", open)
 	outside.says("withdrawn: attested TLS: policy")
 }
