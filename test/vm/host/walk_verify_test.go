@@ -15,6 +15,8 @@ var readerSteps = []step{
 	{page: verifyPage, line: "agentctl policy init --from evidence.json --out policy.toml $ROOT $AT", not: "the same"},
 	{page: verifyPage, line: "NONCE=4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e", not: "the same"},
 	{page: verifyPage, line: `agentctl verify --policy policy.toml --nonce 00$NONCE $ROOT $AT evidence.json || echo "exit code $?"       # 2: statement.nonce`, not: "the same"},
+	{page: verifyPage, line: "agentctl verify --policy policy.toml --nonce $NONCE $ROOT $AT --html report.html evidence.json",
+		with: []string{"$NONCE", strings.Repeat("4e", 32), example[2], example[3]}, after: "grep -q 'under a TEST ROOT</h1>' /root/session/report.html"},
 	{page: verifyPage, line: "agentctl policy check --policy other.toml $ROOT $AT evidence.json", with: example, code: 5, says: []string{"policy.app-present"}},
 	{page: verifyPage, line: "agentctl verify --help", says: []string{"--policy FILE"}},
 	{page: verifyPage, line: "agentctl collateral fetch --dir collateral evidence.json", code: 3, says: []string{"kdsintf.amd.com"}},
