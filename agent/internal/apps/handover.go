@@ -186,7 +186,7 @@ func (x *handed) trace(now *manifest.Trace) (*manifest.Trace, error) {
 
 func splitMarks(b []byte, of map[string]manifest.Mark) (map[string]manifest.Mark, error) {
 	if len(b) != len(of)*markSize {
-		return nil, fmt.Errorf("files and links, or directories: %d were there before, and %d are now", len(b)/markSize, len(of))
+		return nil, fmt.Errorf("files and links, or directories: %d before, and %d now", len(b)/markSize, len(of))
 	}
 	out := make(map[string]manifest.Mark)
 	for _, p := range slices.Sorted(maps.Keys(of)) {

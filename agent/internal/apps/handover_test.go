@@ -122,9 +122,9 @@ func TestHandoverIsHostile(t *testing.T) {
 		"half a mark":           {edit(t, p.left, set("files", marks(markSize-1))), "marks", "handed nothing over"},
 		"too many marks":        {edit(t, p.left, set("files", marks(markSize*(maxMarks+1)))), "marks", "handed nothing over"},
 		"another mark":          {edit(t, p.left, set("files", marks(markSize))), "", "was changed"},
-		"no mark":               {edit(t, p.left, set("files", "")), "", "are there now"},
-		"one mark more":         {edit(t, p.left, set("files", marks(2*markSize))), "", "are there now"},
-		"listed directory":      {edit(t, p.left, set("listed", marks(markSize))), "", "are there now"},
+		"no mark":               {edit(t, p.left, set("files", "")), "", "0 before, and 1 now"},
+		"one mark more":         {edit(t, p.left, set("files", marks(2*markSize))), "", "2 before, and 1 now"},
+		"listed directory":      {edit(t, p.left, set("listed", marks(markSize))), "", "1 before, and 0 now"},
 		"no ways":               {edit(t, p.left, set("ways", []any{})), "", "is another one"},
 		"a way twice":           {edit(t, p.left, func(_, app document) { app["ways"] = slices.Repeat(app["ways"].([]any), 2) }), "ascending", "handed nothing over"},
 		"a way more": {edit(t, p.left, func(_, app document) {
