@@ -73,8 +73,15 @@ func TestSlowFolder(t *testing.T) {
 		t.Errorf("when all are guarded: %v", x.retry)
 	}
 	for n, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute} {
+		before := x.later
 		if x.tryAgain([]gatewire.Failed{slow}); x.retry != want {
 			t.Errorf("attempt %d: after %v, want %v", n, x.retry, want)
 		}
+		if before != nil && before.Stop() {
+			t.Errorf("attempt %d: the timer of the one before goes on", n)
+		}
+	}
+	if x.tryAgain(nil); x.later.Stop() {
+		t.Error("when all are guarded, a timer goes on")
 	}
 }

@@ -44,6 +44,7 @@ type session struct {
 	lastPing   uint64
 	failed     map[string]string // apps that the gate could not guard, and why not
 	retry      time.Duration     // until they are tried again
+	later      *time.Timer       // that has them tried again; nil before the first
 }
 
 // serve speaks with a gate until its connection ends.
@@ -278,7 +279,8 @@ func (x *session) ready(ctx context.Context, r *gatewire.Ready) error {
 }
 
 // tryAgain has the rules sent again later if the gate could not guard an app: a folder may have been slow
-// to open. Each reason is logged once.
+// to open. Each reason is logged once. Rules are sent for other reasons too, each of which the owner of
+// an app can bring about: there is one timer, or each of them would add one that goes on for ever.
 func (x *session) tryAgain(failed []gatewire.Failed) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -289,12 +291,15 @@ func (x *session) tryAgain(failed []gatewire.Failed) {
 			x.s.c.Log.Warn("an app cannot be guarded, and is tried again", "app", f.App, "reason", f.Reason)
 		}
 	}
+	if x.later != nil {
+		x.later.Stop()
+	}
 	if len(failed) == 0 {
 		x.retry = 0
 		return
 	}
 	x.retry = min(max(x.retry*2, x.s.c.Retry), retryLast)
-	time.AfterFunc(x.retry, x.s.resend)
+	x.later = time.AfterFunc(x.retry, x.s.resend)
 }
 
 // alive asks the gate for a sign of life.
