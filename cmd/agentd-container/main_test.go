@@ -260,6 +260,7 @@ func TestRuntimeRefuses(t *testing.T) {
 		"joined":             {minimal, []string{"run", "-bB", "id"}, "ambiguous"},
 		"shortened":          {minimal, []string{"create", "--bun", "B", "id"}, "ambiguous"},
 		"shortened, joined":  {minimal, []string{"create", "--b=B", "id"}, "ambiguous"},
+		"value, shortened":   {minimal, []string{"create", "--pid", "--bundle", "--bundle", "B", "id"}, "ambiguous"},
 		"file, shortened":    {minimal, []string{"run", "--bundle", "B", "--conf", "/x", "id"}, "ambiguous"},
 		"no value":           {minimal, []string{"run", "--bundle"}, "no value"},
 		"unknown flag":       {minimal, []string{"--new-flag", "x", "create", "--bundle", "B", "id"}, "not known"},

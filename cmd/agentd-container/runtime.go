@@ -102,7 +102,7 @@ func bundleOf(args []string) (bundle string, makes bool, err error) {
 			return "", false, fmt.Errorf("%s is given: only the %s of the bundle can be measured", name, oci.ConfigName)
 		default:
 			if strings.HasPrefix(arg, "-b") || strings.HasPrefix(arg, "-f") || shortened(name) { // "-bDIR" and "--bund DIR", as crun takes them
-				return "", false, fmt.Errorf("argument %q is ambiguous: write --bundle DIR", arg)
+				return "", false, fmt.Errorf("argument %q is ambiguous: write --bundle DIR, and other flags in full", arg)
 			}
 		}
 	}
@@ -113,12 +113,15 @@ func bundleOf(args []string) (bundle string, makes bool, err error) {
 	return bundle, true, err
 }
 
-// shortened reports whether a flag is a beginning of --bundle or --config, which crun takes for the
+// shortened reports whether a flag is a beginning of one that has a value, which crun takes for the
 // whole as long as no other flag begins so.
 func shortened(name string) bool {
 	begin, long := strings.CutPrefix(name, "--")
-	return long && begin != "" && (strings.HasPrefix("bundle", begin) || strings.HasPrefix("config", begin))
+	return long && begin != "" && slices.ContainsFunc(valued, func(flag string) bool { return strings.HasPrefix(flag, begin) })
 }
+
+// valued are the flags of create and run that have a value.
+var valued = []string{"bundle", "config", "console-socket", "pid-file", "preserve-fds"}
 
 // Flags of runc and crun before the command.
 var (
