@@ -60,13 +60,18 @@ func (l bareListener) Accept() (net.Conn, error) {
 	return bare{c}, nil
 }
 
-// overTLS is a handler whose requests have the state of TLS that net/http did not see.
+// overTLS is a handler whose requests have the state of TLS that net/http did not see. It refuses the
+// other version of HTTP than that of the connection: a server that is AlsoPlain has net/http take both.
 type overTLS struct{ handler http.Handler }
 
 func (o overTLS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c := From(r.Context()); c != nil {
 		state := c.ConnectionState()
 		r.TLS = &state
+		if attested := state.NegotiatedProtocol == Protocol; attested != (r.ProtoMajor == 2) {
+			http.Error(w, "want HTTP/2 over attested TLS, and HTTP/1.1 over any other", http.StatusHTTPVersionNotSupported)
+			return
+		}
 	}
 	h := o.handler
 	if h == nil {

@@ -7,9 +7,11 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -170,6 +172,101 @@ func TestHTTP2(t *testing.T) {
 	conn.SetReadDeadline(time.Now().Add(patience))
 	if b, err := io.ReadAll(conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(string(b), "200 OK") {
 		t.Errorf("a request of HTTP/1.1: %q, %v", b, err)
+	}
+}
+
+// TestServeKeepsContext: what a server of net/http has for its connections is kept, and gets those of
+// this package.
+func TestServeKeepsContext(t *testing.T) {
+	type key struct{}
+	for _, application := range []string{"", ApplicationHTTP2} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, key{}, c) }}
+		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if c, is := r.Context().Value(key{}).(*Conn); !is || c != From(r.Context()) {
+				http.Error(w, "another connection", http.StatusInternalServerError)
+			}
+		})
+		done := make(chan error, 1)
+		go func() { done <- (&Server{Attester: attests(t, nil), Application: application}).Serve(server, l) }()
+		transport := (&Client{AnyCertificate: true, Verifier: usual(t), Application: application}).Transport()
+		answer, err := (&http.Client{Transport: transport}).Get("https://" + l.Addr().String())
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Errorf("%q: %v, %v", application, answer, err)
+		} else {
+			answer.Body.Close()
+		}
+		transport.CloseIdleConnections()
+		server.Close()
+		waitFor(t, done)
+	}
+}
+
+// closes is a body that says whether it was closed.
+type closes struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closes) Close() error {
+	c.closed = true
+	return nil
+}
+
+// TestRefusedRequest: a request that is refused has its body closed, as net/http wants it.
+func TestRefusedRequest(t *testing.T) {
+	for _, transport := range []*Transport{{}, (&Client{AnyCertificate: true, Verifier: usual(t)}).Transport()} {
+		body := &closes{Reader: strings.NewReader("x")}
+		r, err := http.NewRequest("POST", "http://server.example", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := transport.RoundTrip(r); err == nil || !body.closed {
+			t.Errorf("%v, and the body is closed: %v", err, body.closed)
+		}
+	}
+}
+
+// TestHTTP2AlsoPlain: a server that names HTTP/2 and also serves browsers speaks it over attested
+// connections alone, and HTTP/1.1 over the others alone.
+func TestHTTP2AlsoPlain(t *testing.T) {
+	roots, leaf := authority(t)
+	s := &Server{TLS: &tls.Config{Certificates: []tls.Certificate{leaf}}, Attester: attests(t, nil), AlsoPlain: true, Application: ApplicationHTTP2}
+	address := serve(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s over %q", r.Proto, r.TLS.NegotiatedProtocol)
+	}))
+	client := &Client{TLS: &tls.Config{RootCAs: roots, ServerName: "server.example"}, Verifier: usual(t), Application: ApplicationHTTP2}
+	attested := func(ctx context.Context, network, address string) (net.Conn, error) {
+		return client.Dial(ctx, network, address)
+	}
+	browser := func(protocols ...string) func(context.Context, string, string) (net.Conn, error) {
+		config := &tls.Config{RootCAs: roots, ServerName: "server.example", NextProtos: protocols}
+		return (&tls.Dialer{Config: config}).DialContext
+	}
+	for _, c := range []struct {
+		dial   func(context.Context, string, string) (net.Conn, error)
+		http2  bool
+		status int
+		says   string
+	}{
+		{attested, true, 200, `HTTP/2.0 over "agentd/1"`}, {browser(), false, 200, `HTTP/1.1 over ""`}, {browser("h2", "http/1.1"), false, 200, `HTTP/1.1 over "http/1.1"`},
+		{attested, false, 505, "want HTTP/2"}, {browser(), true, 505, "want HTTP/2"},
+	} {
+		transport := &http.Transport{DialContext: c.dial, Protocols: new(http.Protocols)}
+		transport.Protocols.SetHTTP1(!c.http2)
+		transport.Protocols.SetUnencryptedHTTP2(c.http2)
+		answer, err := (&http.Client{Transport: transport}).Get("http://" + address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(answer.Body)
+		if answer.Body.Close(); err != nil || answer.StatusCode != c.status || !strings.HasPrefix(string(b), c.says) {
+			t.Errorf("HTTP/2 %v: %d %q, %v, want %d %q", c.http2, answer.StatusCode, b, err, c.status, c.says)
+		}
+		transport.CloseIdleConnections()
 	}
 }
 
@@ -459,6 +556,31 @@ func TestEvidenceHandler(t *testing.T) {
 	agent.err = &api.Problem{Code: api.CodeTPM, Detail: "what strangers need not know"}
 	if status, _, body := ask("GET", "?nonce="+nonce); status != 503 || strings.Contains(string(body), "strangers") {
 		t.Errorf("without evidence: %d %s", status, body)
+	}
+}
+
+// TestEvidenceHandlerAlone: what a handler says if its server is not one of this package, is asked in
+// a long way, or has an agent that is busy. No answer is kept by a cache.
+func TestEvidenceHandlerAlone(t *testing.T) {
+	own := &certificates(t)[0]
+	busy := &Attester{Agent: &machine{tb: t, err: &api.Problem{Code: api.CodeBusy}}}
+	query := "?nonce=" + strings.Repeat("4e", 32)
+	for name, c := range map[string]struct {
+		h      *EvidenceHandler
+		query  string
+		status int
+		retry  string
+	}{
+		"its certificate": {&EvidenceHandler{Attester: attests(t, nil), Certificate: own}, query, 200, ""},
+		"no certificate":  {&EvidenceHandler{Attester: attests(t, nil)}, query, 503, ""},
+		"long query":      {&EvidenceHandler{Attester: attests(t, nil), Certificate: own}, query + strings.Repeat("&", maxQuery), 400, ""},
+		"busy":            {&EvidenceHandler{Attester: busy, Certificate: own}, query, 429, "1"},
+	} {
+		w := httptest.NewRecorder()
+		c.h.ServeHTTP(w, httptest.NewRequest("GET", EvidencePath+c.query, nil))
+		if h := w.Header(); w.Code != c.status || h.Get("Retry-After") != c.retry || h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %d %v %s", name, w.Code, h, w.Body)
+		}
 	}
 }
 
