@@ -74,17 +74,19 @@ func (k *sessionKey) secret(r role, audience string, publicKey []byte, digest ev
 	return keyed(k.value[:], labelSecret, []byte(r), []byte(audience), publicKey, digest[:])
 }
 
-// sessionKeys are the keys that an attester knows.
+// sessionKeys are the keys that an attester knows. Its methods read the clock while they hold mu: a time
+// that was read before would be one before a key that another goroutine made since, and that key would
+// seem to be of a clock that went back.
 type sessionKeys struct {
 	mu    sync.Mutex
 	known []*sessionKey // newest first, at most as many as can be younger than sessionLife
 }
 
 // current returns the key that new secrets are made of.
-func (s *sessionKeys) current(now time.Time) *sessionKey {
+func (s *sessionKeys) current(clock func() time.Time) *sessionKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forget(now)
+	now := s.forget(clock)
 	if len(s.known) == 0 || age(s.known[0].made, now) >= sessionUse {
 		k := &sessionKey{made: now}
 		rand.Read(k.name[:])
@@ -95,10 +97,10 @@ func (s *sessionKeys) current(now time.Time) *sessionKey {
 }
 
 // named returns the key with a name, or nil if it is of another process, or too old.
-func (s *sessionKeys) named(name []byte, now time.Time) *sessionKey {
+func (s *sessionKeys) named(name []byte, clock func() time.Time) *sessionKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forget(now)
+	s.forget(clock)
 	for _, k := range s.known {
 		if bytes.Equal(k.name[:], name) {
 			return k
@@ -107,9 +109,9 @@ func (s *sessionKeys) named(name []byte, now time.Time) *sessionKey {
 	return nil
 }
 
-// forget drops keys that are too old.
-func (s *sessionKeys) forget(now time.Time) {
-	kept := s.known[:0]
+// forget drops keys that are too old, and returns the time. The caller holds mu.
+func (s *sessionKeys) forget(clock func() time.Time) time.Time {
+	now, kept := clock(), s.known[:0]
 	for _, k := range s.known {
 		if age(k.made, now) < sessionLife {
 			kept = append(kept, k)
@@ -117,6 +119,7 @@ func (s *sessionKeys) forget(now time.Time) {
 	}
 	clear(s.known[len(kept):])
 	s.known = kept
+	return now
 }
 
 // age returns the time from then to now by the clock that says more: the monotonic one stops while
@@ -131,10 +134,10 @@ func age(then, now time.Time) time.Duration {
 }
 
 // offered returns the first offer of the other end that this end can continue, and its secret.
-func (a *Attester) offered(w *wish, publicKey []byte, now time.Time) (*offer, []byte) {
+func (a *Attester) offered(w *wish, publicKey []byte) (*offer, []byte) {
 	for i := range w.Continue {
 		o := &w.Continue[i]
-		if k := a.sessions.named(o.Session, now); k != nil {
+		if k := a.sessions.named(o.Session, time.Now); k != nil {
 			return o, k.secret(w.Role, string(w.Audience), publicKey, o.Evidence)
 		}
 	}

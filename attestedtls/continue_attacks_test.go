@@ -61,7 +61,7 @@ func (p *pair) puppetOf(t *testing.T, do func(*puppet, *hello)) error {
 // proves returns what continues an offer, as the real end would say it, and what its proof is over.
 func (p *pair) proves(x *puppet, theirs *hello) (*continued, *continuation, []byte) {
 	o := theirs.Verify.Continue[0]
-	_, secret := p.Server.Attester.offered(theirs.Verify, x.key, p.Server.Attester.sessions.known[0].made)
+	_, secret := p.Server.Attester.offered(theirs.Verify, x.key)
 	c := &continuation{role: roleServer, exporter: x.exporter, nonce: theirs.Verify.Nonce, publicKey: x.key, session: o.Session, evidence: o.Evidence, salt: random()}
 	return &continued{Type: kindContinued, Session: o.Session, Evidence: o.Evidence, Salt: c.salt, Proof: c.proof(secret)}, c, secret
 }
@@ -171,7 +171,7 @@ func TestContinueSwapped(t *testing.T) {
 	has(t, p.puppetOf(t, func(x *puppet, theirs *hello) {
 		w := *theirs.Verify
 		w.Role = roleClient
-		o, secret := p.Client.Attester.offered(&w, key, k.made)
+		o, secret := p.Client.Attester.offered(&w, key)
 		c := &continuation{role: roleClient, exporter: x.exporter, nonce: theirs.Verify.Nonce, publicKey: key, session: o.Session, evidence: o.Evidence, salt: random()}
 		x.send(&hello{Type: kindHello}, &continued{Type: kindContinued, Session: o.Session, Evidence: o.Evidence, Salt: c.salt, Proof: c.proof(secret)})
 		x.told(CodeContinued)

@@ -269,6 +269,71 @@ func TestContinueSharedCertificate(t *testing.T) {
 	p.connects(t, false, false)
 }
 
+// TestContinueForgets: what became too old is forgotten when other evidence is remembered, and when the
+// policy is replaced, also if its end never connects again.
+func TestContinueForgets(t *testing.T) {
+	p := newPair(t, true, false, time.Minute)
+	v, old, young := p.Client.Verifier, keyOfPeer(roleServer, []byte{1}), keyOfPeer(roleServer, []byte{2})
+	for name, forgets := range map[string]func(){
+		"other evidence": func() { p.connects(t, false, false) },
+		"another policy": func() {
+			if _, err := v.Replace(policy(t, anchored, rules), trust(t)); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		v.memory.add(old, &known{size: 1, shown: p.here.now()})
+		p.here.forward(time.Minute - 1)
+		v.memory.add(young, &known{size: 1, shown: p.here.now()})
+		p.here.forward(1)
+		if forgets(); v.memory.of(old) != nil || len(v.memory.of(young)) != 1 {
+			t.Errorf("%s: %d of the old are known, %d of the young", name, len(v.memory.of(old)), len(v.memory.of(young)))
+		}
+	}
+	p.here.forward(time.Minute)
+	v.forgetOld()
+	if m := v.memory; len(m.peers) != 0 || m.order.Len() != 0 || m.bytes != 0 {
+		t.Errorf("%d peers, %d bytes are left", len(m.peers), m.bytes)
+	}
+}
+
+// TestContinueAtOnce: first connections that are made at the same time end in another order than they
+// began. Each of them is known again.
+func TestContinueAtOnce(t *testing.T) {
+	p := newPair(t, true, false, MaxContinue)
+	first, second := p.Client, &Client{TLS: p.Client.TLS, Verifier: goesOn(t, p.here, MaxContinue)}
+	var asked atomic.Bool
+	held, goOn, change := make(chan bool), make(chan bool), p.ofServer.change
+	p.ofServer.change = func(r *evidencetest.Recipe) {
+		if change(r); asked.CompareAndSwap(false, true) {
+			close(held)
+			<-goOn
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, _, ours, theirs := meet(t, first, p.Server)
+		done <- errors.Join(ours, theirs)
+	}()
+	waitFor(t, held)
+	p.Client = second
+	p.connects(t, false, false)
+	close(goOn)
+	if err := waitFor(t, done); err != nil {
+		t.Fatal(err)
+	}
+	for _, p.Client = range []*Client{second, first} {
+		p.connects(t, true, false)
+	}
+	p.Server.Attester.sessions.current(func() time.Time {
+		if mu := &p.Server.Attester.sessions.mu; mu.TryLock() {
+			t.Error("the time may be one before a key that another connection makes")
+			mu.Unlock()
+		}
+		return time.Now()
+	})
+}
+
 // TestContinueMisuse: how long connections may rest on evidence is bounded.
 func TestContinueMisuse(t *testing.T) {
 	for _, most := range []time.Duration{-1, MaxContinue + 1} {

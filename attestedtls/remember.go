@@ -105,6 +105,18 @@ func (m *memory) drop(key peerKey, k *known) {
 	}
 }
 
+// forget forgets all that old reports of.
+func (m *memory) forget(old func(*known) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for e := m.order.Front(); e != nil; {
+		next, p := e.Next(), e.Value.(*peer)
+		m.cut(p, func(i int) bool { return old(p.known[i]) })
+		m.tidy(e)
+		e = next
+	}
+}
+
 // cut forgets what is known of p at the places for which gone reports true.
 func (m *memory) cut(p *peer, gone func(place int) bool) {
 	var kept []*known
@@ -135,7 +147,15 @@ func (v *Verifier) remember(x *exchange) {
 	}
 	k := &known{session: l.session, secret: l.secret, digest: judged.Evidence, size: len(judged.Document), shown: x.asked}
 	v.under(k, judged, x.ruling)
+	v.forgetOld()
 	v.memory.add(keyOfPeer(judged.bound.role, judged.expect.PublicKey), k)
+}
+
+// forgetOld forgets what is too old, also of ends that do not connect again: with secrets, and with the
+// policies that it was judged under, each of which has a cache. The clock is read for each: a time of
+// before could be one before k was shown, as of a clock that went back.
+func (v *Verifier) forgetOld() {
+	v.memory.forget(func(k *known) bool { return age(k.shown, v.options.Now()) >= v.options.Continue })
 }
 
 // under notes what k is under a policy. The caller has locked k, or k alone.
@@ -156,9 +176,8 @@ func (v *Verifier) under(k *known, judged *Verdict, r *ruling) {
 // forgets what they may not.
 func (v *Verifier) offers(r *ruling, key peerKey) []*known {
 	var out []*known
-	now := v.options.Now()
 	for _, k := range v.memory.of(key) {
-		if v.verdictOn(k, r, now) != nil {
+		if v.verdictOn(k, r, v.options.Now()) != nil {
 			out = append(out, k)
 		} else {
 			v.memory.drop(key, k)

@@ -34,7 +34,7 @@ func (x *exchange) attest(ctx context.Context) error {
 
 // answer returns the message for the wish of the other end, and what a verdict on it names.
 func (x *exchange) answer(ctx context.Context) (m message, answer []byte, err error) {
-	a, w, now := x.e.attester, x.theirs.Verify, time.Now()
+	a, w := x.e.attester, x.theirs.Verify
 	if err := a.serves(w); err != nil {
 		return nil, nil, err
 	}
@@ -42,7 +42,7 @@ func (x *exchange) answer(ctx context.Context) (m message, answer []byte, err er
 	if err != nil {
 		return nil, nil, refuse(CodeCertificate, "%w", err)
 	}
-	if o, secret := a.offered(w, key, now); o != nil {
+	if o, secret := a.offered(w, key); o != nil {
 		c := &continuation{role: w.Role, exporter: x.exporter, nonce: w.Nonce, audience: string(w.Audience), publicKey: key, session: o.Session, evidence: o.Evidence, salt: random()}
 		proof := c.proof(secret)
 		return &continued{Type: kindContinued, Session: o.Session, Evidence: o.Evidence, Salt: c.salt, Proof: proof}, proof, nil
@@ -53,7 +53,7 @@ func (x *exchange) answer(ctx context.Context) (m message, answer []byte, err er
 	}
 	out := &shown{Type: kindEvidence, Document: document}
 	if w.Continue != nil {
-		k := a.sessions.current(now)
+		k := a.sessions.current(time.Now)
 		out.Session, out.Secret = k.name[:], k.secret(w.Role, string(w.Audience), key, sha256.Sum256(document))
 	}
 	return out, document, nil

@@ -138,6 +138,7 @@ func (v *Verifier) Replace(policy *verify.Policy, c verify.Config) (closed int, 
 		old = append(old, c)
 	}
 	v.mu.Unlock()
+	v.forgetOld()
 	for _, c := range old {
 		if !v.again(c) {
 			closed++
