@@ -141,7 +141,7 @@ const (
 	BindingSVSM          = rule.BindingSVSM          // a measured SVSM at VMPL 0 vouches for the vTPM
 
 	AKNone      = rule.AKNone      // only the report speaks for it
-	AKEnrolled  = rule.AKEnrolled  // the policy contains its name, with or without a record
+	AKEnrolled  = rule.AKEnrolled  // the policy contains its name, with or without a record, or an approved enrolment apart from it that counts
 	AKCertified = rule.AKCertified // likewise, and the certificate of the TPM in that record leads to a root that the policy names; or the AK's own certificate does
 
 	OutsideNone     = rule.OutsideNone     // such a list is not looked at

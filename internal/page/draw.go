@@ -68,7 +68,7 @@ var places = []place{
 		return []string{c.Machine.Label, c.Machine.Measurement}
 	}},
 	{"report-ak", "Key of the vTPM", 0, 3, false, func(a *verify.Appraisal, c *verify.Claims) []string {
-		return []string{"by " + verdict.KnownBy(a.AKOrigin), c.AKName}
+		return []string{"by " + verdict.KnownBy(a), c.AKName}
 	}},
 	{"ak-quote", "Values of PCRs", 0, 4, false, func(_ *verify.Appraisal, c *verify.Claims) []string {
 		return []string{text.Count(len(c.PCRs), "quoted value")}
@@ -182,7 +182,7 @@ func lastStation(a *verify.Appraisal, claims *verify.Claims) station {
 			s.State = guests
 		}
 	case n[failed]+n[open] == 0:
-		says = "refused before it was asked"
+		says = "refused below the policy"
 	}
 	s.write([]string{says, fmt.Sprintf("%s passed, %d not asserted", text.Count(n[holds], "rule"), n[absent])}, true)
 	return s

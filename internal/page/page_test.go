@@ -114,8 +114,8 @@ func TestVerdictFirst(t *testing.T) {
 			[]string{"By the guest's word", "so of root of the guest"}, []string{"Why it was refused", "TEST ROOT"}},
 		"test root":                  {system.appraise(t), false, "Accepted, under a TEST ROOT", "tone-test", 1, []string{"vouches for no hardware"}, []string{"by the processor's signature", "AMD: its signature"}},
 		"test root, by the guest":    {scene{}.appraise(t), true, "Accepted, by the guest's word, under a TEST ROOT", "tone-test", 2, []string{"by the word of a test root"}, []string{"by the processor's signature"}},
-		"another nonce":              {scene{nonce: bytes.Repeat([]byte{7}, 32)}.appraise(t), false, "Refused", "tone-refused", 0, []string{"Why it was refused", "Treat the evidence as forged", "replay of old evidence", "Exit code"}, []string{"TEST ROOT", "What it rests on"}},
-		"refused, under a test root": {scene{tables: "[[app]]\nname = \"payment\"\ndigests = [\"" + strings.Repeat("11", 32) + "\"]\n"}.appraise(t), true, "Refused, under a TEST ROOT", "tone-refused", 1, []string{"not what the policy asks for", "by the word of a test root"}, []string{"by the processor's signature"}},
+		"another nonce":              {scene{nonce: bytes.Repeat([]byte{7}, 32)}.appraise(t), false, "Refused", "tone-refused", 0, []string{"Why it was refused", "Treat the evidence as forged", "replay of old evidence", "Exit code", "refused below the policy"}, []string{"TEST ROOT", "What it rests on", "not met"}},
+		"refused, under a test root": {scene{tables: "[[app]]\nname = \"payment\"\ndigests = [\"" + strings.Repeat("11", 32) + "\"]\n"}.appraise(t), true, "Refused, under a TEST ROOT", "tone-refused", 1, []string{"not what the policy asks for", "by the word of a test root", "refuses: 1 rule not met"}, []string{"by the processor's signature", "below the policy"}},
 		"another root":               {scene{roots: true}.appraise(t), false, "Refused", "tone-refused", 0, []string{"report.chain", "proves nothing without the links that did not"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

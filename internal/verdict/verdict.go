@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -41,7 +42,7 @@ func OnGuestWord(a *verify.Appraisal) string {
 // Ties returns of accepted evidence what ties vTPM and report, how the AK is known, and how old
 // the report is.
 func Ties(a *verify.Appraisal) string {
-	return fmt.Sprintf("Binding %s, AK known by %s, report %s.", a.Binding, KnownBy(a.AKOrigin), a.Freshness)
+	return fmt.Sprintf("Binding %s, AK known by %s, report %s.", a.Binding, KnownBy(a), a.Freshness)
 }
 
 // Refused returns of refused evidence the class, and the exit code of agentctl verify.
@@ -54,12 +55,14 @@ func With(a *verify.Appraisal, v verify.Verdict) []verify.Check {
 	return slices.DeleteFunc(slices.Clone(a.Checks), func(c verify.Check) bool { return c.Verdict != v })
 }
 
-// KnownBy returns how the verifier knows an AK.
-func KnownBy(o verify.AKOrigin) string {
-	switch o {
-	case verify.AKEnrolled:
+// KnownBy returns how the verifier knows the AK.
+func KnownBy(a *verify.Appraisal) string {
+	switch {
+	case a.AKOrigin == verify.AKEnrolled && a.Enrolments != nil && a.Enrolments.State == keys.Approved:
+		return "an approved enrolment" // apart from the policy, whose author did not name this key
+	case a.AKOrigin == verify.AKEnrolled:
 		return "the policy"
-	case verify.AKCertified:
+	case a.AKOrigin == verify.AKCertified:
 		return "certificate"
 	}
 	return "the report alone"

@@ -50,7 +50,7 @@ type AKOrigin string
 // Origins, in rising order of strength.
 const (
 	AKNone      AKOrigin = "none"      // only the report speaks for it
-	AKEnrolled  AKOrigin = "enrolled"  // the policy contains its name, with or without a record
+	AKEnrolled  AKOrigin = "enrolled"  // the policy contains its name, with or without a record, or an approved enrolment apart from it that counts
 	AKCertified AKOrigin = "certified" // likewise, and the certificate of the TPM in that record leads to a root that the policy names; or the AK's own certificate does
 )
 
