@@ -29,7 +29,7 @@ type failure struct{ Kind, Code, Title, Hint, Text string }
 // found is what the programs machine.py and machine.mjs print.
 type found struct {
 	PID, Ready, SamePublicKey, Event, CEL, Metrics, Parsed   bool
-	DerivedAgain, DerivedOther                               bool
+	DerivedAgain, DerivedOther, RefusedAfterWipe             bool
 	App, Derived, Unsealed, Shown, Plan, Measured, Discarded string
 	WrongType, WrongMember, NotParsed                        string
 	AgentKey, Evidence, Anchored, PublicKey, Signature       []byte
@@ -56,7 +56,7 @@ func TestMachine(t *testing.T) {
 			"what the document claims": f.Parsed, "the app": f.App == "billing", "the plan": strings.HasPrefix(f.Plan, "token-"), "the measurement": f.Measured == "billing",
 			"what was sealed": f.Unsealed == "correct horse battery staple", "what was discarded": f.Discarded == "not-found",
 			"the records": f.Records == 1, "the apps": slices.Equal(f.Apps, []string{"billing"}), "the document of the API": f.Paths >= 50,
-			"the derived secret again": f.DerivedAgain, "another derived secret": !f.DerivedOther, "what was wiped": f.Wiped == 0 && f.WipedAfterWith == 0,
+			"the derived secret again": f.DerivedAgain, "another derived secret": !f.DerivedOther, "what was wiped": f.Wiped == 0 && f.WipedAfterWith == 0 && f.RefusedAfterWipe,
 			"a document that is not one": f.NotParsed == "bad-answer", "a value of another type": f.WrongType != "", "an unknown member": f.WrongMember != "",
 			"a method for each operation": len(f.Methods) == 0,
 		} {

@@ -95,7 +95,7 @@ def encode(kind: Kind, value: Any, where: str) -> Any:
     name, of = kind if isinstance(kind, tuple) else (kind, None)
     if name in ("bytes", "digest", "secret"):
         if isinstance(value, Secret) and name == "secret":
-            return base64.b64encode(value._bytes).decode()
+            return base64.b64encode(value._held()).decode()
         if isinstance(value, (bytes, bytearray, memoryview)):
             return base64.b64encode(value).decode()
     elif name == "text" and isinstance(value, str):

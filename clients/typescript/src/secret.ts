@@ -4,7 +4,7 @@
  * Secret bytes. `reveal` returns them. Text, logs, JSON and clones do not have them.
  *
  * `wipe` overwrites this copy. The engine may have made others on the way, which a program cannot
- * overwrite.
+ * overwrite. What was wiped is refused, so that no program takes it for an empty key.
  */
 export class Secret {
   readonly #octets: Uint8Array;
@@ -14,9 +14,12 @@ export class Secret {
     this.#octets = Uint8Array.from(octets);
   }
 
-  /** Returns a copy of the bytes. What the caller makes of it is the caller's to hide. */
+  /** Returns a copy of the bytes. What the caller makes of it is the caller's to hide. It throws if the secret was wiped. */
   reveal(): Uint8Array {
-    return this.#wiped ? new Uint8Array(0) : Uint8Array.from(this.#octets);
+    if (this.#wiped) {
+      throw new Error("this Secret was wiped");
+    }
+    return Uint8Array.from(this.#octets);
   }
 
   /** Overwrites the bytes, and forgets them. */
@@ -29,9 +32,9 @@ export class Secret {
     return this.#wiped ? 0 : this.#octets.length;
   }
 
-  /** Reports whether both have the same bytes. The time does not depend on where they differ. */
+  /** Reports whether both have the same bytes, and were not wiped. The time does not depend on where they differ. */
   equals(other: Secret): boolean {
-    if (this.length !== other.length) {
+    if (this.#wiped || other.#wiped || this.length !== other.length) {
       return false;
     }
     let different = 0;

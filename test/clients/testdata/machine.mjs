@@ -81,7 +81,10 @@ const out = {
 await agent.discard({ name: "token-ts" });
 out.discarded = (await refused(() => agent.unseal({ name: "token-ts" }))).code;
 derived.secret.wipe();
-out.wiped = derived.secret.length + derived.secret.reveal().length;
+out.wiped = derived.secret.length;
+unsealed.data.wipe();
+const wiped = async (call) => call().then(() => false, (e) => e.message.includes("wiped"));
+out.refusedAfterWipe = (await wiped(async () => derived.secret.reveal())) && (await wiped(() => agent.seal({ name: "token-ts", data: unsealed.data }))) && !derived.secret.equals(unsealed.data);
 
 const { statement } = agentd.unverified(evidence);
 out.parsed = b64(statement.nonce) === b64(nonce) && statement.audience === "billing.example" && b64(statement.userData) === b64(bytes("user")) && statement.caller.pid === process.pid;

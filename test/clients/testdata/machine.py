@@ -118,6 +118,7 @@ def main():
     with unsealed.data:
         pass
     out["wipedAfterWith"] = len(unsealed.data)
+    out["refusedAfterWipe"] = wiped(derived.secret.reveal) and wiped(lambda: agent.seal("token-py", unsealed.data)) and derived.secret != unsealed.data
 
     document = agentd.unverified(base64.b64decode(out["evidence"]))
     s = document.statement
@@ -147,6 +148,15 @@ def typed(call):
     except TypeError as e:
         return str(e)
     return None
+
+
+def wiped(call):
+    "Reports whether a call refuses a secret that was wiped."
+    try:
+        call()
+    except ValueError:
+        return True
+    return False
 
 
 def method(o):
