@@ -110,8 +110,8 @@ type race struct {
 	made  int   // reports that the firmware made at most
 }
 
-// TestRaces: case 117. Whatever another program writes to the entry, and whenever, the agent returns the
-// report of its own request, or an error. It asks a bounded number of times.
+// TestRaces: cases 39 and 117. Whatever another program writes to the entry, and whenever, the agent
+// returns the report of its own request, or an error. It asks a bounded number of times.
 func TestRaces(t *testing.T) {
 	theirs := bytes.Repeat([]byte{9}, 64)
 	in := func(e *tsm.Entry) { _ = e.WriteBeside(configfs.InBlob, theirs) }
@@ -164,8 +164,8 @@ func TestRaces(t *testing.T) {
 	}
 }
 
-// TestWrongAnswers: case 117. What the kernel refuses, and what a hostile host or another kernel gives,
-// has an error of its own, and costs at most one report.
+// TestWrongAnswers: cases 39 and 117. What the kernel refuses, and what a hostile host or another kernel
+// gives, has an error of its own, and costs at most one report.
 func TestWrongAnswers(t *testing.T) {
 	refuse := func(at string, err error) tsm.Options {
 		return tsm.Options{Before: func(_ *tsm.Entry, _ bool, name string) error {
