@@ -352,6 +352,8 @@ class Memory:
         if not hmac.compare_digest(proof(found[0]["secret"], b"server", c.exporter, wish, c.key, shown), shown["proof"]):
             self.known.remove(found[0])
             raise Refused("continued")
+        if not 0 <= time.time() - found[0]["asked"] < self.most:  # time passed while the other end answered
+            raise Refused("continued")
 
 
 class Sessions:

@@ -89,14 +89,18 @@ func of(m *simulated.Machine) *attestedtls.Attester { return &attestedtls.Attest
 
 // ends collects how exchanges ended.
 type ends struct {
-	mu   sync.Mutex
-	errs []error
+	mu        sync.Mutex
+	errs      []error
+	continued []bool // of those with a verdict
 }
 
-func (e *ends) note(_ *attestedtls.Conn, err error) {
+func (e *ends) note(c *attestedtls.Conn, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.errs = append(e.errs, err)
+	if v := c.Verdict(); v != nil {
+		e.continued = append(e.continued, v.Continued)
+	}
 }
 
 // listen serves connections that repeat what they get, until the test ends.
