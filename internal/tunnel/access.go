@@ -20,12 +20,13 @@ const lastLines = 5 * time.Second
 
 // accessLog writes one line for each connection.
 type accessLog struct {
-	lines chan []byte
+	lines chan []byte   // nil: there is a file to close
 	done  chan struct{} // closed when all lines are written
 	lost  atomic.Uint64
 
-	mu sync.Mutex // guards to, for the time of a line
-	to io.WriteCloser
+	mu     sync.Mutex // guards the two below, and is not held while a disk is waited for
+	to     io.WriteCloser
+	before []io.WriteCloser // that were replaced, to be closed; a line may be on its way to one
 }
 
 // newAccessLog returns a log that writes to w; nil: nowhere.
@@ -38,24 +39,46 @@ func newAccessLog(w io.WriteCloser) *accessLog {
 func (l *accessLog) run() {
 	defer close(l.done)
 	for line := range l.lines {
-		l.mu.Lock()
-		if l.to != nil {
-			if _, err := l.to.Write(line); err != nil {
-				l.lost.Add(1)
-			}
+		to := l.current()
+		if line == nil || to == nil {
+			continue
 		}
-		l.mu.Unlock()
+		if _, err := to.Write(line); err != nil {
+			l.lost.Add(1)
+		}
 	}
+	l.swap(nil)
+	l.current()
 }
 
-// replace has later lines written to w, and closes what was before.
-func (l *accessLog) replace(w io.WriteCloser) {
+// current returns what lines are written to, and closes what was before.
+func (l *accessLog) current() io.WriteCloser {
 	l.mu.Lock()
-	before := l.to
-	l.to = w
+	to, before := l.to, l.before
+	l.before = nil
 	l.mu.Unlock()
-	if before != nil {
-		before.Close()
+	for _, w := range before {
+		w.Close()
+	}
+	return to
+}
+
+func (l *accessLog) swap(w io.WriteCloser) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.to != nil {
+		l.before = append(l.before, l.to)
+	}
+	l.to = w
+}
+
+// replace has later lines written to w, and what was before closed. It waits for no disk: a reload
+// and the end of the process would wait with it.
+func (l *accessLog) replace(w io.WriteCloser) {
+	l.swap(w)
+	select {
+	case l.lines <- nil:
+	default: // a line that waits has it closed
 	}
 }
 
@@ -72,12 +95,11 @@ func (l *accessLog) write(r *Record) {
 	l.lost.Add(1)
 }
 
-// close writes what waits, and closes the file. Nothing may be written afterwards.
+// close has what waits written, and the file closed. Nothing may be written or replaced afterwards.
 func (l *accessLog) close() {
 	close(l.lines)
 	select {
 	case <-l.done:
-		l.replace(nil)
 	case <-time.After(lastLines): // the disk does not answer
 	}
 }

@@ -50,12 +50,12 @@ func (t *tunnel) serve(ctx context.Context, s *setup, accepted net.Conn, r *Reco
 		r.ended(failedBy(ctx, Refused), err)
 		return
 	}
-	t.figures.exchanges.Observe(time.Since(began).Seconds())
 	if s.WellKnown && outer.ConnectionState().NegotiatedProtocol != attestedtls.Protocol {
 		s.answerWeb(ctx, outer)
 		r.ended(Web, nil)
 		return
 	}
+	t.figures.exchanges.Observe(time.Since(began).Seconds())
 	r.judged(outer.Verdict())
 	inner, err := dial(ctx, s)
 	if err == nil {

@@ -4,6 +4,7 @@ package tunnel
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/cvm-agentd/agentd/attestedtls"
@@ -65,15 +66,17 @@ func (r *Record) ended(result Result, err error) {
 	if err == nil {
 		return
 	}
-	r.Error = err.Error()
+	r.Error = strings.ToValidUTF8(err.Error(), "?") // other text is not encoded, and the line would be lost
 	if len(r.Error) > maxError {
-		r.Error = r.Error[:maxError] + "..."
+		r.Error = strings.ToValidUTF8(r.Error[:maxError], "") + "..."
 	}
-	if e, is := errors.AsType[*attestedtls.Error](err); is {
-		r.Code, r.Other = e.Code, e.Remote
-		if e.Verdict != nil {
-			r.Evidence = e.Verdict.Evidence
-		}
+	e, is := errors.AsType[*attestedtls.Error](err)
+	if !is || result == Broken && r.Verdict == verdictWarned { // the code of what was warned of stays
+		return
+	}
+	r.Code, r.Other = e.Code, e.Remote
+	if e.Verdict != nil {
+		r.Evidence = e.Verdict.Evidence
 	}
 }
 

@@ -16,11 +16,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/metrics/metricstest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -250,6 +252,36 @@ func TestAccessLog(t *testing.T) {
 	if n := stuck.lost.Load(); n < 98 || n > 100 {
 		t.Errorf("%d lines are lost", n)
 	}
+	replaced := make(chan bool)
+	go func() {
+		stuck.replace(nil)
+		close(replaced)
+	}()
+	select {
+	case <-replaced:
+	case <-time.After(patience):
+		t.Error("a reload waits for the disk")
+	}
+}
+
+// TestRecord: whatever text an error has, the line can be written. A connection that was warned of
+// and broke off keeps the code of what was warned of, and is counted under it.
+func TestRecord(t *testing.T) {
+	for _, words := range []string{strings.Repeat("ä", maxError), "x" + strings.Repeat("ä", maxError), "\xff"} {
+		r := new(Record)
+		r.ended(Refused, &attestedtls.Error{Code: attestedtls.CodePolicy, Err: errors.New(words)})
+		if b, err := strictjson.EncodeHex(r); err != nil || len(r.Error) > maxError+len("...") || r.Code != attestedtls.CodePolicy {
+			t.Errorf("%v: %s", err, b)
+		}
+	}
+	for result, want := range map[Result]attestedtls.Code{Broken: attestedtls.CodePolicy, Withdrawn: attestedtls.CodeTruncated} {
+		r, f := &Record{Verdict: verdictWarned, Code: attestedtls.CodePolicy}, newFigures()
+		r.ended(result, &attestedtls.Error{Code: attestedtls.CodeTruncated, Err: io.ErrUnexpectedEOF})
+		f.note(r)
+		if r.Code != want || (f.warned[want] == 1) != (result == Broken) || r.Error == "" {
+			t.Errorf("%s: %+v, counted as %v", result, r, f.warned)
+		}
+	}
 }
 
 // hung is a disk that does not answer.
@@ -257,6 +289,25 @@ type hung struct{}
 
 func (hung) Write([]byte) (int, error) { select {} }
 func (hung) Close() error              { return nil }
+
+// readFigures asks as monitoring does.
+func readFigures(t *testing.T, l net.Listener) map[string]float64 {
+	t.Helper()
+	answer, err := http.Get("http://" + l.Addr().String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := metricstest.Parse(b)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, b)
+	}
+	return all
+}
 
 // TestFigures: monitoring reads what became of connections.
 func TestFigures(t *testing.T) {
@@ -268,22 +319,7 @@ func TestFigures(t *testing.T) {
 		t.Fatal(err)
 	}
 	outside := startWith(t, s, l)
-	figures := func() map[string]float64 {
-		answer, err := http.Get("http://" + l.Addr().String() + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		b, err := io.ReadAll(answer.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all, err := metricstest.Parse(b)
-		if err != nil {
-			t.Fatalf("%v\n%s", err, b)
-		}
-		return all
-	}
+	figures := func() map[string]float64 { return readFigures(t, l) }
 	open := dialed(t, outside.address)
 	if err := exchange(open); err != nil {
 		t.Fatal(err)
@@ -326,7 +362,11 @@ func TestWeb(t *testing.T) {
 	}
 	in := serves(t, l.Addr())
 	in.WellKnown, in.TLS = true, &tls.Config{Certificates: []tls.Certificate{*made}}
-	inside := start(t, in)
+	figures, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := startWith(t, in, figures)
 	web := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, Timeout: patience}
 	defer web.CloseIdleConnections()
 	nonce := strings.Repeat("5a", 32)
@@ -357,6 +397,9 @@ func TestWeb(t *testing.T) {
 	}
 	if err := exchange(dialed(t, start(t, connects(t, inside.address)).address)); err != nil {
 		t.Errorf("an attested client: %v", err)
+	}
+	if n := readFigures(t, figures)["agentd_tunnel_exchange_seconds_count"]; n != 1 {
+		t.Errorf("%v connections are counted as attested, want the one that was", n)
 	}
 	in = serves(t, l.Addr()) // without it, they are refused
 	plain := start(t, in)

@@ -5,6 +5,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -15,6 +16,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/attestedtls"
 )
 
 // both starts both ends for a service.
@@ -208,6 +212,7 @@ func TestReload(t *testing.T) {
 		"no policy":                  func(s *Settings) { s.Policy = nil },
 		"another audience":           func(s *Settings) { s.Verifier.Audience = "other" },
 		"judging open connections":   func(s *Settings) { s.Verifier.JudgeOpen = true },
+		"continuing evidence":        func(s *Settings) { s.Verifier.Continue = time.Minute },
 		"a limit of nothing":         func(s *Settings) { s.Limits.Connections = 0 },
 		"warn for any machine":       func(s *Settings) { s.Warn = true },
 	} {
@@ -249,6 +254,49 @@ func TestCloseOpen(t *testing.T) {
 	outside.says("the new policy refuses 1 open connection")
 	wasReset(t, "the open connection", open)
 	outside.says("withdrawn: attested TLS: policy")
+}
+
+// counted is a machine that counts how often evidence is made.
+type counted struct {
+	machine
+	n *atomic.Int64
+}
+
+func (c counted) EvidenceWithKey(ctx context.Context, r api.EvidenceRequest, key crypto.Signer) ([]byte, error) {
+	c.n.Add(1)
+	return c.machine.EvidenceWithKey(ctx, r, key)
+}
+
+// TestContinue: with Continue, later connections rest on the evidence of the first, and records say
+// so. What a new policy refuses is refused by new evidence.
+func TestContinue(t *testing.T) {
+	t.Parallel()
+	var made atomic.Int64
+	in := serves(t, service(t, echo).Addr())
+	in.Attester = &attestedtls.Attester{Agent: counted{machine{t}, &made}}
+	inside, log := start(t, in), &lines{}
+	s := connects(t, inside.address)
+	s.Verifier.Continue, s.Access = time.Minute, log
+	outside := start(t, s)
+	for i := range 3 {
+		c := dialed(t, outside.address)
+		if err := exchange(c); err != nil {
+			t.Fatal(err)
+		}
+		c.CloseWrite()
+		io.ReadAll(c)
+		if line := log.next(t, i); line["verdict"] != "accepted" || (line["continued"] == true) != (i > 0) {
+			t.Errorf("connection %d: %v", i, line)
+		}
+	}
+	if n := made.Load(); n != 1 {
+		t.Errorf("evidence was made %d times for 3 connections", n)
+	}
+	outside.reload(func(s *Settings) { s.Policy = policyFor(t, otherUnit) }, nil)
+	wasReset(t, "under a policy that refuses", dialed(t, outside.address))
+	if n := made.Load(); n != 2 {
+		t.Errorf("evidence was made %d times, and a refusal needs its own", n)
+	}
 }
 
 // TestStop: an end that is told to stop accepts no more, lets an open connection go on, and cuts off
