@@ -190,6 +190,9 @@ func (e *tunnelProcess) load(k *tunnelKeys) (*tunnel.Settings, error) {
 		if s.Policy, err = readAs(e.t, k.Policy, verify.MaxPolicy, verify.ParsePolicy); err != nil {
 			return nil, err
 		}
+		if c := s.Policy.Caller; c.Unit == "" && c.Container == "" && !k.AnyProgram {
+			return nil, fmt.Errorf("%s does not name the caller (caller.unit or caller.container), so that any program of an accepted machine could be the other end: name it, or give accept-any-program-of-the-machine", k.Policy)
+		}
 		trust, err := e.t.trustInputs(&trustFlags{testRoot: k.TestRoot, certificates: k.ForEvidence, crls: k.CRLs})
 		if err != nil {
 			return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
@@ -170,8 +171,9 @@ func (k *tunnelKeys) check(role tunnel.Role) error {
 		{k.AnyCertificate && k.Roots != "", "any-certificate and roots contradict each other"},
 		{k.AnyCertificate && k.ServerName != "", "any-certificate and server-name contradict each other: no name is looked at"},
 		{k.AnyCertificate && k.Warn, "any-certificate and warn together would accept any machine: verify the certificate while you warn"},
-		{role == tunnel.Connect && !k.Attest && k.Certificate == "" && (len(k.Audiences) > 0 || k.Anchored), "audiences and anchored-only are for an end that attests: give attest too"},
-		{!k.Attest && (len(k.Audiences) > 0 || k.Anchored), "audiences and anchored-only are for an end that attests"},
+		{!k.Attest && (len(k.Audiences) > 0 || k.Anchored), "audiences and anchored-only are for an end that attests: give attest too"},
+		{k.Continue < 0 || time.Duration(k.Continue) > attestedtls.MaxContinue, fmt.Sprintf("continue: want a time of at most %v", attestedtls.MaxContinue)},
+		{k.Fresh && k.Continue != 0, "fresh and continue contradict each other: a report of its own is not one of before"},
 		{k.ProxyProtocol != "" && k.ProxyProtocol != "v2", "proxy-protocol: want v2"},
 		{k.WellKnown && verifies, "well-known and policy contradict each other: a client that asks for evidence shows none"},
 		{k.WellKnown && !k.Attest, "well-known shows evidence: give attest too"},

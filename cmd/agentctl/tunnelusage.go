@@ -103,7 +103,8 @@ const tunnelVerifyUsage = `  --fresh                ask for a report of its own 
                          time before a policy is enforced
   --close-open           when a new policy refuses an open connection, close it
   --continue TIME        let a connection rest on evidence that the same process showed so
-                         long ago at most, for a fraction of the cost (default: never)
+                         long ago at most, up to 1h: it costs little more than TLS. What
+                         changed in the machine since then is not seen (default: never)
   --collateral DIR       certificates and revocation lists of all machines, from "agentctl
                          collateral fetch"
   --crl FILE             a revocation list of the root, DER; may be repeated
