@@ -5,10 +5,12 @@ package servers_test
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -33,6 +35,7 @@ func TestServers(t *testing.T) {
 		{"without a tunnel", withoutTunnel},
 		{"by ports", byPorts},
 		{"by sockets", bySockets},
+		{"PROXY protocol", toldByProxy},
 		{"200 at once", many},
 		{"the policy refuses", refuses},
 		{"kill -9", kills},
@@ -95,6 +98,53 @@ func bySockets(t *testing.T, b *bed) {
 	http := b.Tunnel(t, b.nginx.PlainSocket, servers.Options{Listen: filepath.Join(dir, "http.sock")})
 	sql := b.Tunnel(t, b.postgres.Socket, servers.Options{Listen: filepath.Join(dir, servers.SocketName(5432))})
 	both(t, b, http.Connect.Address, sql.Connect.Address)
+}
+
+// toldByProxy: nginx reads the header that a tunnel sends, and logs the client's address and port as the
+// access log of the serving end does, which knows them from its own socket.
+func toldByProxy(t *testing.T, b *bed) {
+	for to, path := range map[string]string{b.nginx.Proxy: "/?by=port", b.nginx.ProxySocket: "/?by=socket"} {
+		log := filepath.Join(t.TempDir(), "access.json")
+		u := b.Tunnel(t, to, servers.Options{Serve: fmt.Sprintf("proxy_protocol = \"v2\"\naccess_log = %q\n", log)})
+		if out, err := b.curl(u.Connect.Address, path); err != nil || string(out) != "the site\n" {
+			t.Errorf("%s: nginx answers %q, %v", path, out, err)
+			continue
+		}
+		eventually(t, "both logs have the connection", func() error {
+			peers, err := answered(log)
+			if err != nil || len(peers) != 1 {
+				return fmt.Errorf("the tunnel's has %q, %v", peers, err)
+			}
+			host, port, err := net.SplitHostPort(peers[0])
+			want := host + " " + port + " " + host + " 200 " + path
+			if got := b.nginx.Log(t, path); err != nil || len(got) != 1 || got[0] != want {
+				return fmt.Errorf("%v: that of nginx has %q, want %q", err, got, want)
+			}
+			return nil
+		})
+	}
+}
+
+// answered returns the peers of connections that got an answer and ended in order, of an access log of
+// a tunnel.
+func answered(log string) (peers []string, err error) {
+	b, err := os.ReadFile(log)
+	if err != nil {
+		return nil, err
+	}
+	for line := range bytes.Lines(b) {
+		var r struct {
+			Peer, Result string
+			Down         uint64
+		}
+		if err := json.Unmarshal(line, &r); err != nil {
+			return nil, err
+		}
+		if r.Result == "closed" && r.Down > 0 {
+			peers = append(peers, r.Peer)
+		}
+	}
+	return peers, nil
 }
 
 // atOnce is how many connections are open at the same time.

@@ -64,7 +64,6 @@ type Tunnel struct {
 	Serve, Connect *End
 	Policy         string // file of the connecting end
 	Accepts        []byte // what is in it first
-	Log            string // file of the serving end's access log
 }
 
 // Options change the configuration of a tunnel.
@@ -85,7 +84,7 @@ type Machine struct {
 func (m Machine) Tunnel(tb testing.TB, to string, o Options) *Tunnel {
 	tb.Helper()
 	dir := tb.TempDir() // no other user may write configuration
-	u := &Tunnel{Policy: filepath.Join(dir, "policy.toml"), Log: filepath.Join(dir, "access.json")}
+	u := &Tunnel{Policy: filepath.Join(dir, "policy.toml")}
 	text, err := os.ReadFile(m.Machine.Policy())
 	if err != nil {
 		tb.Fatal(err)
