@@ -51,8 +51,9 @@ func relay(b *testing.B, l net.Listener, dial dial) string {
 	return l.Addr().String()
 }
 
-// ways starts tunnels to one server: ours, stunnel with and without resumption of sessions, and two
-// relays in this process that use crypto/tls and nothing else.
+// ways starts tunnels to one server: ours, continuing evidence and with a quote for each connection,
+// stunnel with and without resumption of sessions, and two relays in this process that use crypto/tls
+// and nothing else.
 func ways(b *testing.B, m *simulated.Machine) []way {
 	b.Helper()
 	stunnel, err := servers.Find("stunnel")
@@ -73,9 +74,10 @@ func ways(b *testing.B, m *simulated.Machine) []way {
 	plain := relay(b, listenOn(b), func() (net.Conn, error) {
 		return tls.Dial("tcp", serve, &tls.Config{RootCAs: roots, ServerName: "server.example", MinVersion: tls.VersionTLS13})
 	})
-	u := servers.Machine{Machine: m, Commands: commands}.Tunnel(b, to, servers.Options{AnyCaller: true})
+	on := servers.Machine{Machine: m, Commands: commands}
 	return []way{
-		{"tunnel", u.Connect.Address},
+		{"tunnel", on.Tunnel(b, to, servers.Options{AnyCaller: true, Connect: "continue = \"10m\"\n"}).Connect.Address},
+		{"tunnel-quotes", on.Tunnel(b, to, servers.Options{AnyCaller: true}).Connect.Address},
 		{"stunnel", servers.StartStunnel(b, stunnel, certificate, to, true)},
 		{"stunnel-full", servers.StartStunnel(b, stunnel, certificate, to, false)},
 		{"go-tls", plain},
