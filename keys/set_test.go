@@ -4,6 +4,7 @@ package keys_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -82,6 +83,32 @@ func TestEnrolments(t *testing.T) {
 	}
 }
 
+// TestDigestOfSet computes the digest of a set as docs/policy.md says.
+func TestDigestOfSet(t *testing.T) {
+	list := lines(t, 3)
+	set, err := keys.ParseEnrolments(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []byte("agentd/enrolments/1\x00")
+	for line := range bytes.Lines(list) { // in the order of the names already
+		sum := sha256.Sum256(bytes.TrimSpace(line))
+		all = append(all, sum[:]...)
+	}
+	if want := sha256.Sum256(all); set.Digest() != want {
+		t.Errorf("%s, want %x", set.Digest(), want)
+	}
+}
+
+// TestEnrolmentsNameTheFile: an error of one of several texts says in which it is.
+func TestEnrolmentsNameTheFile(t *testing.T) {
+	list := lines(t, 1)
+	_, err := keys.CollectEnrolments(func(yield func(string, []byte) bool) { _ = yield("a.json", list) && yield("b.json", list) })
+	if err == nil || !strings.Contains(err.Error(), "b.json, line 1") || !strings.Contains(err.Error(), numbered(0).AK.String()) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestEnrolmentsRefused: one fault each, in the second line.
 func TestEnrolmentsRefused(t *testing.T) {
 	list := lines(t, 2)
@@ -104,8 +131,10 @@ func TestEnrolmentsRefused(t *testing.T) {
 		"unknown type":  func(s string) string { return strings.Replace(s, keys.ListedType, "agentd/listed-enrolment/2", 1) },
 		"record's type": func(s string) string { return strings.Replace(s, keys.EnrolmentType, "agentd/enrolment/9", 1) },
 		"short key":     func(s string) string { return strings.Replace(s, `"ak":"000b00`, `"ak":"000b`, 1) },
-		"too large":     func(s string) string { return strings.Replace(s, "alice", strings.Repeat("a", keys.MaxListed), 1) },
-		"twice":         func(string) string { return string(first) },
+		"too large": func(s string) string {
+			return strings.Replace(s, `"ekIssuer":"none"`, `"ekIssuer":"none","ekCertificates":"`+strings.Repeat("a", keys.MaxListed)+`"`, 1)
+		},
+		"twice": func(string) string { return string(first) },
 		"in the old form": func(s string) string {
 			return strings.Replace(s, `"ekIssuer":"none"`, `"ekIssuer":"none","ekCertificates":"x"`, 1)
 		},
@@ -118,6 +147,17 @@ func TestEnrolmentsRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "line 2") {
 			t.Errorf("%s: %v", name, err)
 		}
+		if l, err := keys.ParseListed([]byte(changed)); err == nil && name != "twice" {
+			t.Errorf("%s, by itself: %+v", name, l)
+		}
+	}
+	for _, by := range []string{"a\nb", strings.Repeat("a", keys.MaxBy+1)} {
+		if l, err := keys.NewListed(numbered(1), by, time.Now()); err == nil {
+			t.Errorf("listed by %q", l.By)
+		}
+	}
+	if l, err := keys.NewListed(numbered(1), "alice", time.Unix(1_800_000_000, 999_999_999)); err != nil || !l.Since.Equal(time.Unix(1_800_000_000, 0)) {
+		t.Errorf("%+v, %v: want whole seconds", l, err)
 	}
 	if _, err := keys.NewListed(&keys.Enrolment{}, "alice", time.Now()); err == nil {
 		t.Error("an empty record was listed")

@@ -5,6 +5,7 @@ package verify
 import (
 	"crypto/x509"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,6 +104,35 @@ func TestEnrolmentsOutside(t *testing.T) {
 }
 
 func sumOf(s *keys.Enrolments) []byte { d := s.Digest(); return d[:] }
+
+// TestOutsideEndorsementKey: the endorsement key of an enrolment apart from the policy is compared with that
+// of an SVSM's manifest, as one of the policy is. One that is pending ties nothing.
+func TestOutsideEndorsementKey(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		by     string
+		ek     byte // in the manifest; the enrolment has 'e'
+		failed CheckID
+	}{
+		{"approved", "alice", 'e', ""},
+		{"approved, with another vTPM", "alice", 'g', PolicyEndorsementKey},
+		{"pending", "", 'e', PolicyBinding},
+	} {
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, listed("svsm", "binding = \"svsm\"\noutside_enrolments = \"approved\""))
+		o.Enrolments = setOf(t, recipeAK(), c.by)
+		r := evidencetest.New()
+		manifest(version0(c.ek))(t, r)
+		a, err := appraiseEvidence(r.Encode(t), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := failedIDs(a)
+		if (c.failed == "") != (a.Verdict == Pass) || (c.failed == "") != (a.Binding == BindingSVSM) || c.failed != "" && !slices.Contains(ids, c.failed) {
+			t.Errorf("%s: %s, binding %s, failed %v\n%s", c.name, a.Verdict, a.Binding, ids, explain(a))
+		}
+	}
+}
 
 // TestOutsideInPolicies: what no evidence could meet is refused, and the words say what the policy
 // rests on.

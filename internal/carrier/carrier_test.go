@@ -16,6 +16,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -310,6 +311,8 @@ func TestGivesUp(t *testing.T) {
 		api.CodeAppChanged:  {1, false},
 		api.CodeInterrupted: {3, true},
 		api.CodeBusy:        {3, false},
+		api.CodeCounterLost: {1, true},
+		api.CodeInternal:    {1, true},
 	} {
 		m := serve(t, nil)
 		c := client(t, m.address, sender)
@@ -397,6 +400,16 @@ func TestSlow(t *testing.T) {
 	if code, refused := delivery.ParseRefusal(b); err != nil || refused != nil || code != api.CodeInterrupted {
 		t.Errorf("%q, %v", b, err)
 	}
+	// A secret that does not come is waited for as long as the ticket is valid.
+	m = serve(t, func(s *Server) { s.c.Rules.deliver[0].validFor = 1 })
+	s = dial(t, m.address, sender)
+	_, err = s.Ticket(t.Context(), ask("billing", "token"))
+	must(t, err)
+	s.conn.SetDeadline(time.Now().Add(frameTime / 2))
+	b, err = read(s.conn, delivery.MaxReceipt)
+	if code, refused := delivery.ParseRefusal(b); err != nil || refused != nil || code != api.CodeInterrupted {
+		t.Errorf("after a ticket: %q, %v", b, err)
+	}
 	// A machine that says nothing is not waited for either.
 	m = serve(t, nil)
 	entered, leave := make(chan struct{}), make(chan struct{})
@@ -408,6 +421,41 @@ func TestSlow(t *testing.T) {
 	}
 	<-entered
 	close(leave)
+}
+
+// failing is a listener that fails at first, as if out of descriptors.
+type failing struct {
+	net.Listener
+	left atomic.Int64
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	if f.left.Add(-1) >= 0 {
+		return nil, syscall.EMFILE
+	}
+	return f.Listener.Accept()
+}
+
+// TestAcceptFails: a connection that could not be accepted does not end the service, and a listener that was
+// closed does.
+func TestAcceptFails(t *testing.T) {
+	m := serve(t, nil)
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	l := &failing{Listener: inner}
+	l.left.Store(3)
+	done := make(chan error, 1)
+	go func() { done <- m.Serve(t.Context(), l) }()
+	dial(t, inner.Addr().String(), sender).Close()
+	must(t, inner.Close())
+	select {
+	case err := <-done:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a listener that was closed: %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("it does not end")
+	}
 }
 
 // TestFrames: a message of no length, or of one above the limit, is refused before it is read, and one that

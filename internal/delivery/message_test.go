@@ -377,6 +377,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add(x.Encode())
 	f.Add(sealed)
 	f.Add(receipt(f, x, s).Encode())
+	f.Add((&delivery.Ask{App: "billing", Name: "token", Replace: true}).Encode())
+	f.Add(delivery.EncodeRefusal("busy"))
 	f.Add([]byte(`{"type":"agentd/delivery/1","challenge":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","made":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if y, err := delivery.ParseTicket(b); err == nil && !bytes.Equal(y.Encode(), b) {
@@ -390,6 +392,12 @@ func FuzzMessages(f *testing.F) {
 		}
 		if got, err := opened(b, x, seed); err == nil && !bytes.Equal(b, sealed) {
 			t.Errorf("another message opens: %q", got)
+		}
+		if a, err := delivery.ParseAsk(b); err == nil && !bytes.Equal(a.Encode(), b) {
+			t.Error("a request for a ticket has two spellings")
+		}
+		if code, err := delivery.ParseRefusal(b); err == nil && !bytes.Equal(delivery.EncodeRefusal(code), b) {
+			t.Error("a refusal has two spellings")
 		}
 		_, _ = delivery.ParseRecord(b)
 	})
