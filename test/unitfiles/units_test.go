@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/collateral"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/delivery"
 )
 
 const folder = "../../systemd"
@@ -251,6 +252,61 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
+// TestCarrier: the unit that takes secrets from the network has no privilege, starts no other program, cannot
+// leave its control group, by which the agent tells it, and does not see what else takes orders from root. Only
+// an administrator enables it.
+func TestCarrier(t *testing.T) {
+	unit := read(t, delivery.Unit)
+	for _, want := range []struct{ key, value string }{
+		{"ExecStart", "/usr/bin/agentctl secret serve /etc/agentd/deliveries.toml"},
+		{"ConditionPathExists", "/etc/agentd/deliveries.toml"},
+		{"CapabilityBoundingSet", ""},
+		{"NoNewPrivileges", "yes"},
+		{"ProtectSystem", "strict"},
+		{"ProtectHome", "yes"},
+		{"ProtectControlGroups", "yes"},
+		{"ProtectProc", "invisible"},
+		{"RestrictNamespaces", "yes"},
+		{"PrivateMounts", "yes"},
+		{"NoExecPaths", "/"},
+		{"ExecPaths", "/usr/bin/agentctl"},
+		{"LimitCORE", "0"},
+	} {
+		if got := values(unit, want.key); !slices.Equal(got, []string{want.value}) {
+			t.Errorf("%s=%q, want %q", want.key, got, want.value)
+		}
+	}
+	for _, key := range []string{"ReadWritePaths", "AmbientCapabilities", "Delegate"} {
+		if got := values(unit, key); got != nil {
+			t.Errorf("%s=%q", key, got)
+		}
+	}
+	hidden := strings.Fields(strings.Join(values(unit, "InaccessiblePaths"), " "))
+	for _, path := range []string{"/run/dbus", "/run/systemd/private", "/run/docker.sock", "/run/containerd", "/run/podman", "/run/crio", "/etc/ssh", "/var/lib/systemd"} {
+		if !slices.Contains(hidden, "-"+path) {
+			t.Errorf("%s is not hidden", path)
+		}
+	}
+	for _, path := range hidden { // one that is not on a machine must not keep the unit from starting
+		if !strings.HasPrefix(path, "-/") {
+			t.Errorf("InaccessiblePaths has %s, want it with a dash", path)
+		}
+	}
+	if preset := read(t, "agentd.preset"); !strings.Contains(preset, "\ndisable "+delivery.Unit+"\n") {
+		t.Errorf("the preset does not disable it:\n%s", preset)
+	}
+	for _, script := range []string{"deb/postinst", "rpm/postun"} { // strangers reach it: an upgrade replaces what runs
+		b, err := os.ReadFile(filepath.Join(folder, "../packaging", script))
+		if err != nil {
+			t.Fatal(err)
+		}
+		restarts := regexp.MustCompile(`(?m)^\t+systemctl try-restart (agentd\.service )?` + delivery.Unit + ` `)
+		if n := strings.Count(string(b), delivery.Unit); n != 1 || !restarts.Match(b) {
+			t.Errorf("%s names it %d times: want that it restarts it if it runs, and nothing else", script, n)
+		}
+	}
+}
+
 // TestPackaged: the packages contain each file of the units' folder.
 func TestPackaged(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(folder, "../packaging/agentd.yaml"))
@@ -419,11 +475,13 @@ func TestOtherProcesses(t *testing.T) {
 
 // TestMemory: the collector works harder before the kernel ends the process.
 func TestMemory(t *testing.T) {
-	unit := read(t, "agentd.service")
-	if got := values(unit, "MemoryMax"); !slices.Equal(got, []string{"1G"}) {
-		t.Errorf("MemoryMax=%v, want 1G", got)
-	}
-	if got := values(unit, "Environment"); !slices.Equal(got, []string{"GOMEMLIMIT=768MiB"}) {
-		t.Errorf("Environment=%v, want three quarters of MemoryMax as GOMEMLIMIT", got)
+	for name, want := range map[string]struct{ most, collects string }{"agentd.service": {"1G", "768MiB"}, delivery.Unit: {"256M", "192MiB"}} {
+		unit := read(t, name)
+		if got := values(unit, "MemoryMax"); !slices.Equal(got, []string{want.most}) {
+			t.Errorf("%s: MemoryMax=%v, want %s", name, got, want.most)
+		}
+		if got := values(unit, "Environment"); !slices.Equal(got, []string{"GOMEMLIMIT=" + want.collects}) {
+			t.Errorf("%s: Environment=%v, want three quarters of MemoryMax as GOMEMLIMIT", name, got)
+		}
 	}
 }
