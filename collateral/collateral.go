@@ -127,9 +127,9 @@ func (f *Fetcher) get(ctx context.Context, name string) ([]byte, time.Time, erro
 
 // Fetch fetches what the store lacks for r, one request after the other. That includes a new
 // revocation list if that of the store is older than a day or does not cover now. A file that
-// cannot be read is replaced. It ends at the
-// first failure. The files before it are kept, so the next call continues there. Product is for
-// reports that do not name theirs, [snp.ProductUnknown] otherwise.
+// cannot be read is replaced. It ends at the first failure. The files before it are kept, so the
+// next call continues there. Product is for reports that do not name theirs, [snp.ProductUnknown]
+// otherwise.
 //
 // The report is not verified, so its maker chooses what is asked for. A service calls Fetch only for
 // machines that it expects, or for clients whose requests it counts: each call takes from the

@@ -17,9 +17,9 @@ to the next.
   list       at the verifier: list a folder or a file of enrolments
 
 The record contains the EK's certificate and its issuers. "agentctl policy enrolment"
-makes a policy rule from it. With many machines, "agentctl enroll add" keeps the
-records apart from the policy, which then says outside_enrolments = "approved". With "agentctl policy ek-roots" the verifier checks that
-the certificate leads to a root.
+makes a policy rule from it. With "agentctl policy ek-roots" the verifier checks that
+the certificate leads to a root. With many machines, "agentctl enroll add" keeps the
+records apart from the policy, which then says outside_enrolments = "approved".
 
 Examples:
   agentctl enroll request --out request.json                          # machine
