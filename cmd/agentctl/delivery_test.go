@@ -4,10 +4,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/carrier"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 )
 
@@ -47,5 +51,28 @@ func TestSendRefusesBeforeItReads(t *testing.T) {
 	}
 	if after, err := os.ReadFile("d"); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("%v, the delivery is\n%s", err, after)
+	}
+}
+
+// TestDoubtIsSaid: if an earlier attempt may have stored the secret, the exit code and what to do say so,
+// whatever the last one was refused with.
+func TestDoubtIsSaid(t *testing.T) {
+	refused := &carrier.RefusedError{Code: api.CodeTicketUnknown}
+	for _, c := range []struct {
+		err   error
+		code  int
+		found api.Code
+		hint  string
+	}{
+		{refused, exitMisuse, api.CodeTicketUnknown, api.CodeTicketUnknown.Info().Hint},
+		{fmt.Errorf("%w: %w", carrier.ErrNoReceipt, refused), exitUnavailable, api.CodeTicketUnknown, "secret list"},
+		{fmt.Errorf("%w: %w", carrier.ErrNoReceipt, os.ErrDeadlineExceeded), exitUnavailable, "", "secret list"},
+		{&carrier.RefusedError{Code: api.CodeTicketForged}, exitMisuse, api.CodeTicketForged, ""}, // no verdict: the machine says it
+		{&carrier.RefusedError{Code: api.CodeNotPermitted}, exitNotPermitted, api.CodeNotPermitted, ""},
+	} {
+		x, ok := errors.AsType[*exitError](ofCarrier(c.err))
+		if !ok || x.code != c.code || x.found != c.found || !strings.Contains(x.hint, c.hint) || !errors.Is(x, c.err) {
+			t.Errorf("%v: %+v", c.err, x)
+		}
 	}
 }

@@ -132,17 +132,16 @@ func sameAgent(v *attestedtls.Verdict, verified *delivery.Verified) error {
 
 // ofCarrier returns the exit for a message that was refused, or did not arrive.
 func ofCarrier(err error) error {
+	x := &exitError{code: exitUnavailable, err: err}
 	if r, ok := errors.AsType[*carrier.RefusedError](err); ok {
 		info := r.Code.Info()
-		code := info.Exit
-		if code == exitOK || code >= exitBinding && code < exitUnavailable { // a verdict, which the machine does not have
-			code = exitMisuse
+		x = &exitError{code: info.Exit, err: fmt.Errorf("%s: %w", r.Code, err), found: r.Code, hint: info.Hint}
+		if x.code == exitOK || x.code >= exitBinding && x.code < exitUnavailable { // a verdict, which the machine does not have
+			x.code = exitMisuse
 		}
-		return &exitError{code: code, err: fmt.Errorf("%s: %w", r.Code, err), found: r.Code, hint: info.Hint}
 	}
-	x := &exitError{code: exitUnavailable, err: err}
-	if errors.Is(err, carrier.ErrNoReceipt) {
-		x.hint = "`agentctl secret list` on the machine shows it; deliver again with --replace if it is there"
+	if errors.Is(err, carrier.ErrNoReceipt) { // whatever was refused at last, an earlier attempt may have succeeded
+		x.code, x.hint = exitUnavailable, "`agentctl secret list` on the machine shows it; deliver again with --replace if it is there"
 	}
 	return x
 }

@@ -88,7 +88,8 @@ challenge, ticket, message and receipt. Without it, files come and go by any car
 
 Exit codes: 1 misuse, or a ticket of another delivery, 2 the ticket is forged, 3 a
 certificate or CRL is missing or out of date, 4 revoked, 5 refused by policy, 6 no
-connection, or no receipt: the secret may be stored or not, 7 not a listed sender.
+connection, as for a key that the machine does not list; or no receipt: the secret may be
+stored or not, 7 the machine does not list that secret for this sender.
 
 Examples:
   agentctl secret send --to vm.example:8444 --policy policy.toml --app billing \
