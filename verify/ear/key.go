@@ -59,6 +59,9 @@ func NewKey(signer crypto.Signer) (*Key, error) {
 // ID returns kid: the thumbprint of the public key (RFC 7638), SHA-256 in base64url.
 func (k *Key) ID() string { return k.jwk.ID }
 
+// Public returns the public key, for [KeySet].
+func (k *Key) Public() crypto.PublicKey { return k.signer.Public() }
+
 // publicJWK returns a public key with its thumbprint.
 func publicJWK(public crypto.PublicKey) (*jwk, error) {
 	var k jwk
