@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
@@ -180,6 +182,8 @@ func (d *Describer) value(typ reflect.Type, request bool) Object {
 		return Object{{"type", "string"}, {"contentEncoding", "base64"}}
 	case typ == reflect.TypeFor[evidence.Digest]():
 		return Object{{"type", "string"}, {"contentEncoding", "base64"}, {"minLength", 44}, {"maxLength", 44}}
+	case typ == reflect.TypeFor[jsontext.Value](): // a document with a schema of its own
+		return Object{{"type", "object"}}
 	case typ == reflect.TypeFor[time.Time]():
 		return Object{{"type", "string"}, {"format", "date-time"}}
 	case typ == reflect.TypeFor[api.Code]():
@@ -187,7 +191,9 @@ func (d *Describer) value(typ reflect.Type, request bool) Object {
 		for _, c := range api.Codes() {
 			words = append(words, string(c.Code))
 		}
-		d.Schemas["Code"] = append(open(words), [2]any{"description", "A kind of failure. docs/api.md says what each means. Later versions may add codes: treat one that is not listed by its status."})
+		if d.Schemas["Code"] == nil {
+			d.Codes("docs/api.md", words)
+		}
 		return reference("Code")
 	case typ.Implements(reflect.TypeFor[encoding.TextMarshaler]()):
 		return Object{{"type", "string"}}
@@ -201,6 +207,11 @@ func (d *Describer) value(typ reflect.Type, request bool) Object {
 		return d.word(typ, request)
 	}
 	return d.plain(typ)
+}
+
+// Codes describes the codes of failures, and the page that says what each means.
+func (d *Describer) Codes(page string, words []string) {
+	d.Schemas["Code"] = append(open(words), [2]any{"description", "A kind of failure. " + page + " says what each means. Later versions may add codes: treat one that is not listed by its status."})
 }
 
 // word returns the schema of a type of text that has constants.
