@@ -14,6 +14,7 @@
 //   - verify: Verifier, policy, claims. It has no network, no clock and no device.
 //   - verify/ear: results as signed tokens, for programs that know nothing of evidence.
 //   - verify/snp: attestation reports of SEV-SNP, their certificates and AMD's roots.
+//   - relying: challenges and appraisals over HTTP, for relying parties that have no Go.
 //   - evidence: the format of evidence.
 //   - pcr: PCR selections, and the measurement log with its replay.
 //   - keys: enrolment of a TPM, so that a policy can name its attestation key.

@@ -28,6 +28,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/tunnel"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/relying"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -37,6 +38,7 @@ var documents = []reflect.Type{
 	reflect.TypeFor[evidence.Evidence](), reflect.TypeFor[evidence.Statement](), reflect.TypeFor[pcr.Event](),
 	reflect.TypeFor[verify.Appraisal](), reflect.TypeFor[verify.Claims](), reflect.TypeOf((*verify.Policy).Explain).Out(0).Elem(),
 	reflect.TypeFor[keys.Challenge](), reflect.TypeFor[keys.Enrolment](), reflect.TypeFor[keys.Listed](), reflect.TypeFor[tpmkeys.Auths](), reflect.TypeFor[collateral.Fetched](),
+	reflect.TypeFor[relying.Challenge](), reflect.TypeFor[relying.Request](), reflect.TypeFor[relying.Answer](), reflect.TypeFor[relying.History](),
 	reflect.TypeFor[api.Problem](), reflect.TypeFor[api.Status](), reflect.TypeFor[api.Self](), reflect.TypeFor[api.Apps](), reflect.TypeFor[api.Reloaded](),
 	reflect.TypeFor[api.AK](), reflect.TypeFor[api.ActivateRequest](), reflect.TypeFor[api.Activated](), reflect.TypeFor[api.Replaced](),
 	reflect.TypeFor[api.EvidenceRequest](), reflect.TypeFor[api.DeriveRequest](), reflect.TypeFor[api.Derived](),

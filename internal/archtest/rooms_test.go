@@ -110,6 +110,7 @@ var rooms = []string{
 
 	// Public face: what a service needs that verifies for others.
 	"collateral",
+	"relying",
 
 	// The service, and the commands.
 	"agent/internal/ledger",
@@ -143,7 +144,7 @@ var rooms = []string{
 }
 
 // public are the packages that other modules can import. The root package has no code.
-var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/ear", "verify/snp", "collateral", "launch", "sealing", "api", "client", "attestedtls", "agent"}
+var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/ear", "verify/snp", "collateral", "relying", "launch", "sealing", "api", "client", "attestedtls", "agent"}
 
 // free are folders of tests, measurements, tools and the model: they import what they like,
 // and only tests import them.
