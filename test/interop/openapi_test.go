@@ -14,10 +14,13 @@ import (
 	validator "github.com/pb33f/libopenapi-validator"
 )
 
-// openAPI returns a validator of api/openapi.json, after a change of its text.
-func openAPI(t *testing.T, old, replacement string) validator.Validator {
+// documents are the OpenAPI documents of this project, with how many requests have an example.
+var documents = map[string]int{"../../api/openapi.json": 10, "../../relying/openapi.json": 2}
+
+// openAPI returns a validator of a document, after a change of its text.
+func openAPI(t *testing.T, file, old, replacement string) validator.Validator {
 	t.Helper()
-	b, err := os.ReadFile("../../api/openapi.json")
+	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,19 +39,23 @@ func openAPI(t *testing.T, old, replacement string) validator.Validator {
 	return v
 }
 
-// TestOpenAPIDocument: the document is one of OpenAPI 3.1 to a library of others, which finds what is
+// TestOpenAPIDocument: each document is one of OpenAPI 3.1 to a library of others, which finds what is
 // not: a version, a place or a type that there is not.
 func TestOpenAPIDocument(t *testing.T) {
-	if ok, errs := openAPI(t, "", "").ValidateDocument(); !ok {
-		for _, e := range errs {
-			t.Errorf("%v", e)
+	for file := range documents {
+		if ok, errs := openAPI(t, file, "", "").ValidateDocument(); !ok {
+			for _, e := range errs {
+				t.Errorf("%s: %v", file, e)
+			}
 		}
-	}
-	for _, c := range [][2]string{
-		{`"in": "path"`, `"in": "body"`}, {`"title": "agentd",`, ``}, {`"required": true,`, `"required": "yes",`}, {`"paths": {`, `"paths": {"x": 1,`},
-	} {
-		if ok, _ := openAPI(t, c[0], c[1]).ValidateDocument(); ok {
-			t.Errorf("%q in place of %q is not found", c[1], c[0])
+		changes := [][2]string{{`"required": true,`, `"required": "yes",`}, {`"paths": {`, `"paths": {"x": 1,`}, {`"version": "1",`, ``}}
+		if strings.Contains(file, "/api/") {
+			changes = append(changes, [2]string{`"in": "path"`, `"in": "body"`}, [2]string{`"title": "agentd",`, ``})
+		}
+		for _, c := range changes {
+			if ok, _ := openAPI(t, file, c[0], c[1]).ValidateDocument(); ok {
+				t.Errorf("%s: %q in place of %q is not found", file, c[1], c[0])
+			}
 		}
 	}
 }
@@ -56,7 +63,13 @@ func TestOpenAPIDocument(t *testing.T) {
 // TestOpenAPIExamples: the example of each request is a request to that library, and with a member that
 // is a list, and no list, it is not.
 func TestOpenAPIExamples(t *testing.T) {
-	b, err := os.ReadFile("../../api/openapi.json")
+	for file, least := range documents {
+		testExamples(t, file, least)
+	}
+}
+
+func testExamples(t *testing.T, file string, least int) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +83,7 @@ func TestOpenAPIExamples(t *testing.T) {
 	if err := json.Unmarshal(b, &doc); err != nil {
 		t.Fatal(err)
 	}
-	v := openAPI(t, "", "")
+	v := openAPI(t, file, "", "")
 	request := func(method, path string, body []byte) bool {
 		r, err := http.NewRequestWithContext(t.Context(), strings.ToUpper(method), "http://agentd"+strings.ReplaceAll(path, "{name}", "billing"), bytes.NewReader(body))
 		if err != nil {
@@ -98,7 +111,7 @@ func TestOpenAPIExamples(t *testing.T) {
 			}
 		}
 	}
-	if n < 10 {
-		t.Errorf("%d examples", n)
+	if n < least {
+		t.Errorf("%s: %d examples", file, n)
 	}
 }
