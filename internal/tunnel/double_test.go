@@ -220,13 +220,36 @@ func echo(c net.Conn) { io.Copy(c, c) }
 // dialed connects to an address.
 func dialed(tb testing.TB, address string) *net.TCPConn {
 	tb.Helper()
-	c, err := net.DialTimeout("tcp", address, patience)
+	c, err := dialTo(address)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { c.Close() })
+	return c
+}
+
+func dialTo(address string) (*net.TCPConn, error) {
+	c, err := net.DialTimeout("tcp", address, patience)
+	if err != nil {
+		return nil, err
+	}
 	c.SetDeadline(time.Now().Add(patience))
-	return c.(*net.TCPConn)
+	return c.(*net.TCPConn), nil
+}
+
+// resets checks that a connection to an address is reset, at once or later. A reset that arrives
+// early enough is already an error of connecting.
+func resets(tb testing.TB, what, address string) {
+	tb.Helper()
+	c, err := dialTo(address)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer c.Close()
+	wasReset(tb, what, c)
 }
 
 // exchange sends a line, and reads it again.

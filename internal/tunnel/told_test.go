@@ -232,7 +232,7 @@ func TestAccessLog(t *testing.T) {
 	}
 	second := &lines{}
 	outside.reload(func(s *Settings) { s.Policy, s.Access = policyFor(t, otherUnit), second }, nil)
-	dialed(t, outside.address)
+	resets(t, "a machine that the new policy refuses", outside.address)
 	if line := second.next(t, 0); line["result"] != "refused" || line["code"] != "policy" || line["verdict"] != nil || line["unit"] != nil || len(line["evidence"].(string)) != 64 || line["other"] != nil {
 		t.Errorf("%v", line)
 	}
@@ -336,7 +336,7 @@ func TestFigures(t *testing.T) {
 	eventually(t, "an end of the connection", func() bool { return figures()["agentd_tunnel_connections"] == 0 })
 	outside.reload(nil, errors.New("bad"))
 	outside.reload(func(s *Settings) { s.Policy = policyFor(t, otherUnit) }, nil)
-	wasReset(t, "a refused machine", dialed(t, outside.address))
+	resets(t, "a refused machine", outside.address)
 	eventually(t, "a refusal", func() bool { return figures()[`agentd_tunnel_refusals_total{code="policy",end="this"}`] == 1 })
 	all := figures()
 	if all[`agentd_tunnel_reloads_total{settings="kept"}`] != 1 || all[`agentd_tunnel_reloads_total{settings="replaced"}`] != 1 ||

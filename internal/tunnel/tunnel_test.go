@@ -95,7 +95,7 @@ func TestServiceIsDown(t *testing.T) {
 	l := service(t, echo)
 	l.Close()
 	inside, outside := both(t, l)
-	wasReset(t, "without a service", dialed(t, outside.address))
+	resets(t, "without a service", outside.address)
 	inside.says("unreachable")
 	again, err := net.Listen("tcp", l.Addr().String())
 	if err != nil {
@@ -166,10 +166,17 @@ func TestLimits(t *testing.T) {
 			}
 			open = append(open, c)
 		}
-		wasReset(t, limit, dialed(t, outside.address))
+		resets(t, limit, outside.address)
 		outside.says(limit)
 		open[0].Close()
-		eventually(t, "room for another", func() bool { return exchange(dialed(t, outside.address)) == nil })
+		eventually(t, "room for another", func() bool {
+			c, err := dialTo(outside.address)
+			if err != nil {
+				return false // reset before the handshake of TCP was over
+			}
+			defer c.Close()
+			return exchange(c) == nil
+		})
 	}
 }
 
@@ -233,7 +240,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("the open connection to the old service: %v", err)
 	}
 	outside.reload(func(s *Settings) { s.Policy = policyFor(t, otherUnit) }, nil)
-	wasReset(t, "a new connection under a policy that refuses", dialed(t, outside.address))
+	resets(t, "a new connection under a policy that refuses", outside.address)
 	if err := exchange(open); err != nil {
 		t.Errorf("the open connection under a policy that refuses: %v", err)
 	}
@@ -293,7 +300,7 @@ func TestContinue(t *testing.T) {
 		t.Errorf("evidence was made %d times for 3 connections", n)
 	}
 	outside.reload(func(s *Settings) { s.Policy = policyFor(t, otherUnit) }, nil)
-	wasReset(t, "under a policy that refuses", dialed(t, outside.address))
+	resets(t, "under a policy that refuses", outside.address)
 	if n := made.Load(); n != 2 {
 		t.Errorf("evidence was made %d times, and a refusal needs its own", n)
 	}
