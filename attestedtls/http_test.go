@@ -3,6 +3,7 @@
 package attestedtls
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -581,6 +582,19 @@ func TestEvidenceHandlerAlone(t *testing.T) {
 		if h := w.Header(); w.Code != c.status || h.Get("Retry-After") != c.retry || h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %d %v %s", name, w.Code, h, w.Body)
 		}
+	}
+}
+
+// TestEvidenceHandlerAsks: strangers make the agent use an anchored report, and a handler with a
+// certificate names that one, also on a connection of this package that has another.
+func TestEvidenceHandlerAsks(t *testing.T) {
+	own := certificates(t)[0]
+	var asked evidencetest.Recipe
+	h := &EvidenceHandler{Attester: attests(t, func(r *evidencetest.Recipe) { asked = *r }), Certificate: &own}
+	r := httptest.NewRequest("GET", EvidencePath+"?nonce="+strings.Repeat("4e", 32), nil)
+	h.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), contextKey{}, &Conn{local: &certificates(t)[0]})))
+	if s := &asked.Statement; s.Freshness != evidence.Anchored || !bytes.Equal(s.PublicKey, own.Leaf.RawSubjectPublicKeyInfo) {
+		t.Errorf("asked for a %q report, and for the key %x", s.Freshness, s.PublicKey)
 	}
 }
 
