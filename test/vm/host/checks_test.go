@@ -45,7 +45,6 @@ var checks = []check{
 	{"gate-on-this-kernel", false, (*session).gateOnThisKernel},
 	{"gate-guards-programs", false, (*session).gateGuards},
 	{"gate-swaps", false, (*session).gateSwaps},
-	{"tunnel-to-nginx", false, (*session).tunnelToNginx},
 	{"reboot-same-key", true, (*session).reboots},
 	{"sealed-survives-reboot", false, (*session).opens},
 	{"credential-at-boot", false, (*session).credentialAtBoot},

@@ -70,7 +70,7 @@ var elsewhere = []step{
 	{page: operatingPage, line: "systemctl enable --now agentd-secrets.service", not: "test/delivery has both ends"},
 	{page: operatingPage, line: "journalctl -u agentd-secrets", not: "the same"},
 	{page: operatingPage, line: "agentctl secret send --to vm.example:8444 --policy policy.toml --app billing \\", not: "the same"},
-	{page: operatingPage, line: "systemctl enable --now agentd-tunnel@site.service", not: "a check of its own runs a tunnel, with nginx"},
+	{page: operatingPage, line: "systemctl enable --now agentd-tunnel@site.service", not: "test/tunnel and test/tunnel/servers have both ends, with nginx"},
 	{page: operatingPage, line: "agentctl tunnel connect --policy policy.toml --any-certificate --listen 127.0.0.1:9000 --to machine.example:8443", not: "the same"},
 	{page: operatingPage, line: "systemctl reload agentd-tunnel@site", not: "the same"},
 	{page: operatingPage, line: "agentctl tunnel serve", not: "the unit runs it"},
