@@ -115,7 +115,7 @@ func New(c Config) (*Service, error) {
 	or(&c.BodyTime, bodyTime)
 	switch {
 	case c.Policies == nil:
-		return nil, errors.New("relying: no policies: there is no default, since what is acceptable depends on the relying party")
+		return nil, errors.New("relying: no policies were given, and none is the default, since what is acceptable depends on the relying party")
 	case c.Challenges == nil:
 		return nil, errors.New("relying: no store of challenges")
 	case c.Lifetime < MinLifetime || c.Lifetime > MaxLifetime:

@@ -405,7 +405,7 @@ func TestContrast(t *testing.T) {
 	screen, _, _ := strings.Cut(style, "@media print")
 	light, dark, ok := strings.Cut(screen, "prefers-color-scheme: dark")
 	if !ok {
-		t.Fatal("there is no dark theme")
+		t.Fatal("the page lacks a dark theme")
 	}
 	for theme, css := range map[string]string{"light": light, "dark": dark} {
 		found := map[string]float64{}

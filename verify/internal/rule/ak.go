@@ -146,7 +146,7 @@ func EnrolmentOf(r *keys.Enrolment) Enrolment {
 }
 
 // EnrolledWith returns the name of the endorsement key with which an attestation key of this name was
-// enrolled, in the policy or apart from it; nil if there is no record of it that counts.
+// enrolled, in the policy or apart from it; nil if no record of it counts.
 func (r *AKRules) EnrolledWith(ak []byte, outside *keys.Enrolments) []byte {
 	if e, _ := r.recordOf(ak, outside); e != nil { // what is wrong with a record, policy.ak says
 		return e.EK
