@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Opens the pages of "agentctl verify --html" in headless Chromium, and has axe-core look for barriers.
-# As root on a Debian-like system it installs Chromium. It takes axe-core from the registry of npm; if
-# npm is not there, the rules of axe-core are not checked.
+# As root on a Debian-like system it installs Chromium. It has npm fetch axe-core; if npm is not there,
+# the rules of axe-core are not checked.
 #
 # SCREENSHOTS=DIR keeps pictures of each page.
 set -eu

@@ -256,6 +256,22 @@ func wasReset(t *testing.T, what string, c net.Conn) {
 	}
 }
 
+// resets checks that a connection to an address is reset, at once or later. A reset that arrives
+// early enough is already an error of connecting.
+func resets(t *testing.T, what, address string) {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", address, patience)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	wasReset(t, what, c)
+}
+
 // leaf writes a certificate for a name, its key and the roots that vouch for it, and returns the flags
 // that name them.
 func leaf(t *testing.T, name string) (own, roots []string, key relyingLeaf) {

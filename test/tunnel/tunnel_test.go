@@ -40,7 +40,7 @@ func TestBothMachines(t *testing.T) {
 		t.Error(err)
 	}
 	silent := connects(t, there, inside.address)
-	wasReset(t, "a client that shows no evidence", dialed(t, "tcp", silent.address))
+	resets(t, "a client that shows no evidence", silent.address)
 	silent.says("not-attested", 1)
 }
 
@@ -170,7 +170,7 @@ func TestPolicyTurns(t *testing.T) {
 		measured := inHexadecimal.FindString(string(good))
 		write([]byte(strings.ReplaceAll(string(good), measured, strings.Repeat("ab", 48))))
 		outside.reload("agentctl: reloaded")
-		wasReset(t, "a new connection", dialed(t, "tcp", outside.address))
+		resets(t, "a new connection", outside.address)
 		outside.says("refused: attested TLS: policy", 1)
 		if !closes {
 			if err := exchange(open); err != nil {
@@ -196,7 +196,7 @@ func TestServeIsKilled(t *testing.T) {
 	}
 	inside.kill()
 	wasReset(t, "when the end inside is killed", open)
-	wasReset(t, "while the end inside is down", dialed(t, "tcp", outside.address))
+	resets(t, "while the end inside is down", outside.address)
 	outside.says("unreachable: connect to "+inside.address, 1)
 	startEnd(t, there, "serve", "--listen", inside.address, "--to", l.Addr().String(), "--timeout", "1m")
 	if err := exchange(dialed(t, "tcp", outside.address)); err != nil {
