@@ -12,19 +12,10 @@ import (
 	"github.com/cvm-agentd/agentd/internal/gatewire"
 )
 
-// set changes what the bed says.
-func (b *bed) set(change func()) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	change()
-}
-
 // TestWhichListCounts: what is enforced starts by the list that was asked for, and the rest by the list
 // in force. What is listed starts at once; what is not, after the app was followed up.
 func TestWhichListCounts(t *testing.T) {
-	b := newBed(t, guardOf("free", false), guardOf("strict", true))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false), guardOf("strict", true))
 	one, two, three := evidence.Digest{1}, evidence.Digest{2}, evidence.Digest{3}
 	var settled atomic.Int32
 	b.set(func() {
@@ -65,9 +56,7 @@ func TestWhichListCounts(t *testing.T) {
 // TestRecordedOncePerManifest: a program that is not listed is recorded again if another manifest is in
 // force, which says again that it is not, also if there was none before.
 func TestRecordedOncePerManifest(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false))
 	for i, manifest := range []evidence.Digest{{}, {1}, {2}, {2}} {
 		b.set(func() { b.manifest = manifest })
 		for range 2 {
@@ -84,23 +73,28 @@ func TestRecordedOncePerManifest(t *testing.T) {
 // TestGateLeavesInAQuestion: a question whose gate is gone is not recorded: the gate that comes back
 // asks again, and a start that did not happen would be in the log.
 func TestGateLeavesInAQuestion(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false))
 	follows, followed := make(chan struct{}), make(chan struct{})
 	b.set(func() {
 		b.settle = func(ctx context.Context) { close(follows); <-ctx.Done(); close(followed) }
 	})
 	p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: 1, App: "free", Path: "/opt/app", Digest: evidence.Digest{7}}})
 	<-follows
+	b.s.mu.Lock()
+	x := b.s.session
+	b.s.mu.Unlock()
 	p.conn.Close()
 	<-followed
+	for end := time.Now().Add(long); len(x.asks) > 0; time.Sleep(time.Millisecond) { // until the question is over
+		if time.Now().After(end) {
+			t.Fatal("the question goes on")
+		}
+	}
 	if err := b.s.Confirm(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.set(func() { b.settle = nil })
-	b.dial(gatewire.Hello{}).guard() // what was under way is over by then, or waits for the same lock
-	time.Sleep(20 * time.Millisecond)
+	b.dial(gatewire.Hello{}).guard()
 	for _, e := range b.log() {
 		if e.Exec != nil {
 			t.Errorf("%+v", e.Exec)
@@ -110,9 +104,7 @@ func TestGateLeavesInAQuestion(t *testing.T) {
 
 // TestCountsOfGaps: each gap that is recorded is counted once, and one that says nothing new is not.
 func TestCountsOfGaps(t *testing.T) {
-	b := newBed(t, guardOf("free", false), guardOf("strict", true))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false), guardOf("strict", true))
 	for n, app := range []string{"free", "free", "unknown", "strict", ""} {
 		p.send(&gatewire.ToAgent{Gap: &gatewire.Gap{Number: uint64(n), App: app, Reason: "too slow"}})
 		if m := p.read(); m.Noted == nil || m.Noted.Number != uint64(n) {

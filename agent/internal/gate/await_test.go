@@ -4,9 +4,21 @@ package gate
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 )
+
+// waited is a context that says that something waits for its end.
+type waited struct {
+	context.Context
+	begins func()
+}
+
+func (w waited) Done() <-chan struct{} {
+	w.begins()
+	return w.Context.Done()
+}
 
 // TestAwait: a unit waits as long as it may begin to be guarded soon, and no longer.
 func TestAwait(t *testing.T) {
@@ -60,8 +72,10 @@ func TestAwait(t *testing.T) {
 	s = New(Config{Patience: long}) // the gate leaves
 	s.session = &session{s: s}
 	done := make(chan struct{})
-	go func() { s.Await(context.Background(), "app"); close(done) }()
-	time.Sleep(brief)
+	waits := make(chan struct{})
+	ctx := waited{t.Context(), sync.OnceFunc(func() { close(waits) })}
+	go func() { s.Await(ctx, "app"); close(done) }()
+	<-waits
 	s.mu.Lock()
 	s.session = nil
 	s.mu.Unlock()

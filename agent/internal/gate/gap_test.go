@@ -16,9 +16,7 @@ import (
 
 // TestFirstReason: a gap that waits for the log keeps the reason that it had first.
 func TestFirstReason(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false))
 	b.set(func() { b.fail = errors.New("the disk is full") })
 	for n, reason := range []string{"first", "second"} {
 		p.send(&gatewire.ToAgent{Gap: &gatewire.Gap{Number: uint64(n), App: "free", Reason: reason}})
@@ -41,9 +39,7 @@ func TestFirstReason(t *testing.T) {
 // TestFullLog: if the log is full, its last record says that nothing is guarded. So no gap is owed, and
 // evidence is made. Case 126.
 func TestFullLog(t *testing.T) {
-	b := newBed(t, guardOf("free", false), guardOf("strict", true))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false), guardOf("strict", true))
 	b.set(func() { b.fail = errors.New("the disk is full") })
 	p.send(&gatewire.ToAgent{Gap: &gatewire.Gap{Number: 1, App: "free", Reason: "too slow"}})
 	p.ask(1, "unknown", evidence.Digest{1}, false)
@@ -64,9 +60,7 @@ func TestFullLog(t *testing.T) {
 // TestPause: an app with a gap is not guarded for a moment, and then again without being asked for.
 // After many gaps it takes minutes, since each begin is a record.
 func TestPause(t *testing.T) {
-	b := newBed(t, guardOf("free", false), guardOf("strict", true))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false), guardOf("strict", true))
 	p.send(&gatewire.ToAgent{Gap: &gatewire.Gap{Number: 1, App: "free", Reason: "too slow"}})
 	if m := p.read(); m.Noted == nil {
 		t.Fatalf("%+v, want that it is noted", m)

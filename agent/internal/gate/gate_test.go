@@ -163,6 +163,13 @@ func (b *bed) log() []pcr.Event {
 	return slices.Clone(b.events)
 }
 
+// set changes what the bed says.
+func (b *bed) set(change func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change()
+}
+
 // wait waits until the log has n events.
 func (b *bed) wait(n int) []pcr.Event {
 	b.t.Helper()
@@ -235,6 +242,27 @@ func (p *peer) guard() gatewire.Rules {
 	return *m.Rules
 }
 
+// newGate returns a bed, and a gate that guards what the bed says.
+func newGate(t *testing.T, guarded ...apps.Guarded) (*bed, *peer) {
+	t.Helper()
+	b := newBed(t, guarded...)
+	p := b.dial(gatewire.Hello{})
+	p.guard()
+	return b, p
+}
+
+// confirm has evidence asked for, and returns what the gate is asked for then, and how that ends.
+func (p *peer) confirm(ctx context.Context, s *Server) (*gatewire.Ping, <-chan error) {
+	p.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- s.Confirm(ctx) }()
+	m := p.read()
+	if m.Ping == nil {
+		p.t.Fatalf("%+v, want a ping", m)
+	}
+	return m.Ping, done
+}
+
 func (p *peer) ask(id uint64, app string, d evidence.Digest, loose bool) bool {
 	p.t.Helper()
 	p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: id, App: app, Path: "/opt/app", Digest: d, Loose: loose}})
@@ -256,12 +284,8 @@ func declared() pcr.Event {
 // TestProgramIsRecordedFirst: a program that the manifest does not list is in the log before the
 // answer, once. One that is enforced is refused.
 func TestProgramIsRecordedFirst(t *testing.T) {
-	b := newBed(t, guardOf("free", false), guardOf("strict", true))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
-	b.mu.Lock()
-	b.listed[evidence.Digest{1}] = true
-	b.mu.Unlock()
+	b, p := newGate(t, guardOf("free", false), guardOf("strict", true))
+	b.set(func() { b.listed[evidence.Digest{1}] = true })
 	for id, c := range []struct {
 		app    string
 		digest evidence.Digest
@@ -296,20 +320,14 @@ func TestProgramIsRecordedFirst(t *testing.T) {
 // TestGateEnds: the end of the connection is in the log before evidence is made, and evidence waits
 // for a log that fails. Case 126.
 func TestGateEnds(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false))
 	fails := errors.New("the disk is full")
-	b.mu.Lock()
-	b.fail = fails
-	b.mu.Unlock()
+	b.set(func() { b.fail = fails })
 	p.conn.Close()
 	if err := b.s.Confirm(t.Context()); !errors.Is(err, fails) {
 		t.Errorf("evidence is made: %v", err)
 	}
-	b.mu.Lock()
-	b.fail = nil
-	b.mu.Unlock()
+	b.set(func() { b.fail = nil })
 	if err := b.s.Confirm(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -417,13 +435,9 @@ func TestOnlyTheGate(t *testing.T) {
 			t.Errorf("%s: %+v", why, m)
 		}
 	}
-	b.mu.Lock()
-	b.unit = "agentd.service"
-	b.mu.Unlock()
+	b.set(func() { b.unit = "agentd.service" })
 	refused("another unit")
-	b.mu.Lock()
-	b.unit, b.uid = gatewire.Unit, 1000
-	b.mu.Unlock()
+	b.set(func() { b.unit, b.uid = gatewire.Unit, 1000 })
 	refused("another user")
 	good := b.program
 	b.set(func() { b.uid, b.program = 0, nil })
@@ -442,9 +456,7 @@ func TestOnlyTheGate(t *testing.T) {
 // The log is not filled. The gate must not remember the answer about one that has no record: the app is
 // guarded again later, and the program would start while no agent is there. Case 126.
 func TestFlood(t *testing.T) {
-	b := newBed(t, guardOf("free", false), guardOf("strict", true))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false), guardOf("strict", true))
 	for i := range 3 * burst {
 		d := evidence.Digest{7, byte(i)}
 		p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: uint64(i), App: "strict", Path: "/x", Digest: d}})
@@ -469,17 +481,13 @@ func TestFlood(t *testing.T) {
 
 // TestRulesChange: another list of apps is recorded, and the same one is not.
 func TestRulesChange(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false))
 	b.change <- struct{}{}
 	p.guard()
 	if n := len(b.log()); n != 1 {
 		t.Errorf("%d records of one list", n)
 	}
-	b.mu.Lock()
-	b.guarded = append(b.guarded, guardOf("strict", true))
-	b.mu.Unlock()
+	b.set(func() { b.guarded = append(b.guarded, guardOf("strict", true)) })
 	b.change <- struct{}{}
 	if r := p.guard(); len(r.Apps) != 2 || len(b.log()) != 2 {
 		t.Errorf("%+v, log %+v", r, b.log())
@@ -520,9 +528,7 @@ func TestHeldIsMeasuredFirst(t *testing.T) {
 	b.dial(gatewire.Hello{}).guard()
 	b.s.Shutdown()
 	b.events = append([]pcr.Event{declared()}, b.events...)
-	b.mu.Lock()
-	b.guarded, b.measuring = nil, map[string]bool{"free": false}
-	b.mu.Unlock()
+	b.set(func() { b.guarded, b.measuring = nil, map[string]bool{"free": false} })
 	b.serve()
 	p := b.dial(gatewire.Hello{Held: []gatewire.Held{{App: "free"}}})
 	p.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
@@ -530,9 +536,7 @@ func TestHeldIsMeasuredFirst(t *testing.T) {
 	if err := gatewire.Read(p.conn, &m); err == nil {
 		t.Fatalf("rules before it is measured: %+v", m.Rules)
 	}
-	b.mu.Lock()
-	b.guarded, b.measuring = []apps.Guarded{guardOf("free", false)}, nil
-	b.mu.Unlock()
+	b.set(func() { b.guarded, b.measuring = []apps.Guarded{guardOf("free", false)}, nil })
 	p.guard()
 	if l := b.log(); len(l) != 3 || l[2].GateStart == nil || !l[2].GateStart.Carried || len(l[2].GateStart.Apps) != 1 {
 		t.Errorf("log %+v", l)
@@ -541,9 +545,7 @@ func TestHeldIsMeasuredFirst(t *testing.T) {
 
 // TestWaitsForWhatIsKnownNow: a measurement may find another folder of an app that is guarded already.
 func TestWaitsForWhatIsKnownNow(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false))
 	done := make(chan struct{})
 	go func() { b.s.Await(context.Background(), "free"); close(done) }()
 	m := p.read()
@@ -565,19 +567,13 @@ func TestWaitsForWhatIsKnownNow(t *testing.T) {
 // TestNotRecorded: the gate keeps the gap of a program that started and could not be recorded, since
 // the agent may end before it can. Case 126.
 func TestNotRecorded(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
-	b.mu.Lock()
-	b.fail = errors.New("the disk is full")
-	b.mu.Unlock()
+	b, p := newGate(t, guardOf("free", false))
+	b.set(func() { b.fail = errors.New("the disk is full") })
 	p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: 1, App: "free", Path: "/opt/app", Digest: evidence.Digest{2}}})
 	if m := p.read(); m.Answer == nil || !m.Answer.Start || !m.Answer.Gap {
 		t.Errorf("%+v, want that it starts, with a gap", m)
 	}
-	b.mu.Lock()
-	b.fail = nil
-	b.mu.Unlock()
+	b.set(func() { b.fail = nil })
 	p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: 2, App: "free", Path: "/opt/app", Digest: evidence.Digest{3}}})
 	if m := p.read(); m.Answer == nil || !m.Answer.Start || m.Answer.Gap {
 		t.Errorf("%+v, want that it starts", m)

@@ -42,17 +42,10 @@ func TestGreeting(t *testing.T) {
 
 // TestPing: a gate that answers leaves no gap, and what it says before is in the log.
 func TestPing(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
-	done := make(chan error, 1)
-	go func() { done <- b.s.Confirm(context.Background()) }()
-	m := p.read()
-	if m.Ping == nil {
-		t.Fatalf("%+v, want a ping", m)
-	}
+	b, p := newGate(t, guardOf("free", false))
+	ping, done := p.confirm(context.Background(), b.s)
 	p.send(&gatewire.ToAgent{Gap: &gatewire.Gap{Number: 1, App: "free", Reason: "too slow"}})
-	p.send(&gatewire.ToAgent{Pong: m.Ping})
+	p.send(&gatewire.ToAgent{Pong: ping})
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -69,9 +62,7 @@ func TestPing(t *testing.T) {
 
 // TestGateLeaves: that a gate left is recorded at once, and another one is served then.
 func TestGateLeaves(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false))
 	p.conn.Close()
 	if l := b.wait(2); l[1].GateGap == nil || l[1].GateGap.App != "" {
 		t.Errorf("log %+v", l)
@@ -84,14 +75,8 @@ func TestGateLeaves(t *testing.T) {
 
 // TestGateLeavesWhenAsked: evidence does not wait for a gate that left instead of answering.
 func TestGateLeavesWhenAsked(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
-	done := make(chan error, 1)
-	go func() { done <- b.s.Confirm(context.Background()) }()
-	if m := p.read(); m.Ping == nil {
-		t.Fatalf("%+v, want a ping", m)
-	}
+	b, p := newGate(t, guardOf("free", false))
+	_, done := p.confirm(context.Background(), b.s)
 	p.conn.Close()
 	select {
 	case err := <-done:
@@ -164,15 +149,9 @@ func TestBucket(t *testing.T) {
 
 // TestAskedToStop: evidence is not asked for any more: that is not a gap of a gate that is slow.
 func TestAskedToStop(t *testing.T) {
-	b := newBed(t, guardOf("free", false))
-	p := b.dial(gatewire.Hello{})
-	p.guard()
+	b, p := newGate(t, guardOf("free", false))
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- b.s.Confirm(ctx) }()
-	if m := p.read(); m.Ping == nil {
-		t.Fatalf("%+v, want a ping", m)
-	}
+	_, done := p.confirm(ctx, b.s)
 	cancel()
 	if err := <-done; err == nil {
 		t.Error("evidence is made")
