@@ -128,6 +128,17 @@ func TestOneLine(t *testing.T) {
 	}
 }
 
+// TestLine: text of strangers stays on its line, and shows that something was taken out.
+func TestLine(t *testing.T) {
+	for s, want := range map[string]string{
+		"": "", "plain é": "plain é", "a\nb": "a; b", "a\x1b[2Jb": "a\ufffd[2Jb", "a\u202eb": "a\ufffdb", "\xff": "\ufffd",
+	} {
+		if got := Line(s); got != want || Line(got) != got {
+			t.Errorf("%q: %q, want %q", s, got, want)
+		}
+	}
+}
+
 // TestFit: whatever is fitted passes the check, and fitting it again changes nothing.
 func TestFit(t *testing.T) {
 	const most = 1024
