@@ -87,9 +87,9 @@ const (
 )
 
 // A Transport sends requests over attested connections, and keeps these for later requests: by HTTP/2
-// if the client's Application is [ApplicationHTTP2], otherwise by HTTP/1.1. The context of a response's request has the connection: see [From] and [VerdictFrom].
-// Only https URLs are accepted. It uses no proxy. After [Verifier.Replace] requests have new
-// connections.
+// if the client's Application is [ApplicationHTTP2], otherwise by HTTP/1.1. The context of a response's
+// request has the connection: see [From] and [VerdictFrom]. Only https URLs are accepted. It uses no
+// proxy. After [Verifier.Replace] requests have new connections.
 type Transport struct {
 	client *Client
 

@@ -15,9 +15,9 @@ import (
 )
 
 var (
-	// verb is a verb of a format, and what follows of the words after it.
+	// verb is a verb of a format.
 	verb = regexp.MustCompile(`%[-+# 0]*[0-9]*(\.[0-9]+)?[a-zA-Z%]`)
-	// plural is a number of things: one thing would be in the plural.
+	// plural is what follows a number of things: one thing would be in the plural.
 	plural = regexp.MustCompile(`^ (more |other |measured |declared |ended )?(answers|applications|apps|blobs|changes|checks|connections|containers|copies|digests|directories|events|files|folders|keys|others|programs|questions|records|rules|secrets|units|values)\b`)
 	// bound is before a number that is not one of things that are there: "at most %d records".
 	bound = regexp.MustCompile(`(at most|at least|more than|up to|of|to|want|the first|or) $`)

@@ -556,11 +556,11 @@ func TestTurns(t *testing.T) {
 	<-entered
 	waits(ofOneApp)
 	close(leave)
+	go func() {
+		for range entered {
+		}
+	}()
 	for range atOnce + ofOneApp { // one is over, and one of the other app came in addition
-		go func() {
-			for range entered {
-			}
-		}()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
