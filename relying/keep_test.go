@@ -29,6 +29,30 @@ func TestKeepsUnderTheVerifiedName(t *testing.T) {
 	}
 }
 
+// TestUsedChallengesTakeNoMemory: after one nonce that waits, any number of used ones.
+func TestUsedChallengesTakeNoMemory(t *testing.T) {
+	const most = 4
+	m, now := NewMemoryChallenges(most), time.Time{}
+	for i := range byte(10 * most) {
+		nonce := [NonceSize]byte{i}
+		if err := m.Put(t.Context(), nonce, now, now.Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.order) > 2*most {
+			t.Fatalf("%d nonces are kept, of which %d wait", len(m.order), len(m.waits))
+		}
+		if i == 0 {
+			continue
+		}
+		if _, taken, err := m.Take(t.Context(), nonce, now); err != nil || !taken {
+			t.Fatalf("%v, %v", taken, err)
+		}
+	}
+	if _, taken, err := m.Take(t.Context(), [NonceSize]byte{}, now); err != nil || !taken {
+		t.Errorf("the first: %v, %v", taken, err)
+	}
+}
+
 // TestHistory: what was known of a log, and which boots ended, after a row of visits.
 func TestHistory(t *testing.T) {
 	at := func(id string, reset, records uint32) *verify.Claims {

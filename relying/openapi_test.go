@@ -143,6 +143,9 @@ func TestRoutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !strings.HasSuffix(meanings, "/docs/service.md#the-api") || !strings.Contains(string(page), "\n## The API\n") {
+		t.Errorf("the type of problems, %s, is not the part of docs/service.md with their codes", meanings)
+	}
 	used := map[api.Code]bool{api.CodeNoSuchPath: true, api.CodeMethod: true, api.CodeInternal: true} // of every path
 	for _, r := range routes {
 		if !strings.Contains(string(page), "`"+r.method+" "+r.path+"`") {

@@ -51,6 +51,9 @@ func refused(code api.Code, detail string) error {
 	return &refusal{api.Problem{Code: code, Detail: detail}}
 }
 
+// meanings is the type of each problem: the page with the meaning of its code.
+const meanings = "https://github.com/cvm-agentd/agentd/blob/main/docs/service.md#the-api"
+
 // refuse answers with a problem.
 func (s *Service) refuse(w http.ResponseWriter, p *api.Problem) {
 	for _, x := range statuses {
@@ -58,7 +61,7 @@ func (s *Service) refuse(w http.ResponseWriter, p *api.Problem) {
 			p.Status, p.Title = x.status, x.title
 		}
 	}
-	p.Type, p.Detail = "about:blank", text.OneLine(p.Detail)
+	p.Type, p.Detail = meanings, text.OneLine(p.Detail)
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}

@@ -104,7 +104,7 @@ func (f *fixture) post(t *testing.T, path, body string, out any) int {
 		t.Fatal(err)
 	}
 	defer r.Body.Close()
-	if want := map[bool]string{true: "application/json", false: "application/problem+json"}[r.StatusCode == 200]; r.Header.Get("Content-Type") != want || r.Header.Get("Cache-Control") != "no-store" {
+	if want := map[bool]string{true: "application/json", false: "application/problem+json"}[r.StatusCode == 200]; r.Header.Get("Content-Type") != want || r.Header.Get("Cache-Control") != "no-store" || r.Header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("%s: %v", path, r.Header)
 	}
 	b, err := io.ReadAll(r.Body)
@@ -113,6 +113,12 @@ func (f *fixture) post(t *testing.T, path, body string, out any) int {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, ok := out.(*answer); ok && r.StatusCode != 200 {
+		var p api.Problem
+		if err := json.Unmarshal(b, &p); err != nil || p.Status != r.StatusCode || !strings.HasPrefix(p.Type, "https://") || r.Header.Get("Retry-After") != map[bool]string{true: fmt.Sprint(p.RetryAfter)}[p.RetryAfter > 0] || (p.Code == api.CodeBusy) != (p.RetryAfter > 0) || (p.Code == api.CodeMethod) != (r.Header.Get("Allow") != "") {
+			t.Errorf("%s: %v, %+v, %v", path, err, p, r.Header)
+		}
 	}
 	schema := map[string]string{"/v1/challenges": "Challenge", "/v1/appraisals": "Answer"}[path]
 	if r.StatusCode != 200 {
@@ -227,6 +233,18 @@ func TestOnce(t *testing.T) {
 	}
 }
 
+// TestLifetime: a challenge can be answered for as long as the configuration says, and no longer.
+func TestLifetime(t *testing.T) {
+	f := serve(t, func(c *relying.Config) { c.Lifetime = time.Minute })
+	for wait, want := range map[time.Duration]int{59 * time.Second: 200, time.Minute: 409} {
+		body := request(t, f.nonce(t), nil)
+		f.clock.pass(wait)
+		if code := f.post(t, "/v1/appraisals", body, new(answer)); code != want {
+			t.Errorf("after %v: %d", wait, code)
+		}
+	}
+}
+
 // TestOnceAtOnce: of many requests with one nonce at the same time, one is appraised.
 func TestOnceAtOnce(t *testing.T) {
 	f := serve(t, nil)
@@ -319,6 +337,45 @@ func TestBodies(t *testing.T) {
 	}
 	if len(f.faults) != 0 {
 		t.Error(f.faults)
+	}
+}
+
+// TestBodySize: the service reads as much as its configuration says, and no more.
+func TestBodySize(t *testing.T) {
+	f := serve(t, func(c *relying.Config) { c.Body = 1000 })
+	for size, want := range map[int]int{1000: 400, 1001: 413} {
+		if code := f.post(t, "/v1/appraisals", strings.Repeat(" ", size), new(answer)); code != want {
+			t.Errorf("%d bytes: %d", size, code)
+		}
+	}
+	f = serve(t, func(c *relying.Config) { c.Body = relying.MaxBody })
+	if code := f.post(t, "/v1/appraisals", `{"nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","evidence":{}}`+strings.Repeat(" ", relying.DefaultBody), new(answer)); code != 409 { // a nonce of the client's
+		t.Errorf("more than the usual: %d", code)
+	}
+}
+
+// TestWhatTheClientExpects: the key that a client sees in use, and the user data that it expects, are
+// compared with the statement.
+func TestWhatTheClientExpects(t *testing.T) {
+	f := serve(t, nil)
+	for _, c := range []struct{ key, data, failed string }{
+		{"a public key", "invoice 7", ""},
+		{"another key", "invoice 7", "statement.public-key"},
+		{"a public key", "invoice 8", "statement.user-data"},
+	} {
+		nonce := f.nonce(t)
+		r := evidencetest.New()
+		r.Statement.Nonce = nonce
+		b, err := json.Marshal(relying.Request{Nonce: nonce, Evidence: r.Encode(t), PublicKey: []byte(c.key), UserData: []byte(c.data)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a answer
+		code := f.post(t, "/v1/appraisals", string(b), &a)
+		failed := strings.Join(a.failed(), " ")
+		if code != 200 || (a.Appraisal.Verdict == "pass") != (c.failed == "") || !strings.HasPrefix(failed, c.failed) {
+			t.Errorf("%+v: %d, %s, %s", c, code, a.Appraisal.Verdict, failed)
+		}
 	}
 }
 
