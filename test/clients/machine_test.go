@@ -31,7 +31,7 @@ type found struct {
 	PID, Ready, SamePublicKey, Event, CEL, Metrics, Parsed   bool
 	DerivedAgain, DerivedOther, RefusedAfterWipe             bool
 	App, Derived, Unsealed, Shown, Plan, Measured, Discarded string
-	WrongType, WrongMember, NotParsed                        string
+	WrongType, WrongMember, WrongInside, NotParsed           string
 	AgentKey, Evidence, Anchored, PublicKey, Signature       []byte
 	Proven                                                   map[string][]byte
 	Records, Paths, Wiped                                    int
@@ -58,6 +58,7 @@ func TestMachine(t *testing.T) {
 			"the records": f.Records == 1, "the apps": slices.Equal(f.Apps, []string{"billing"}), "the document of the API": f.Paths >= 50,
 			"the derived secret again": f.DerivedAgain, "another derived secret": !f.DerivedOther, "what was wiped": f.Wiped == 0 && f.WipedAfterWith == 0 && f.RefusedAfterWipe,
 			"a document that is not one": f.NotParsed == "bad-answer", "a value of another type": f.WrongType != "", "an unknown member": f.WrongMember != "",
+			"an unknown member of a part": f.WrongInside != "",
 			"a method for each operation": len(f.Methods) == 0,
 		} {
 			if !ok {

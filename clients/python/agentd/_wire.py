@@ -2,7 +2,7 @@
 """What goes over the socket: JSON with bytes in base64, read strictly.
 
 A value has a kind: "text", "bytes", "digest" (32 bytes), "secret", "flag", "number",
-("integer", most), ("list", kind), ("map", kind), or ("object", class in agentd.types).
+("integer", most), ("list", kind), or ("object", class in agentd.types).
 """
 
 from __future__ import annotations
@@ -172,8 +172,6 @@ def _value(kind: Kind, value: Any, where: str) -> Any:
         return cls(**members(cls, value, where))
     if name == "list" and isinstance(value, list):
         return [_value(of, v, where) for v in value]
-    if name == "map" and isinstance(value, dict):
-        return {k: _value(of, v, where) for k, v in value.items()}
     if name == "flag" and isinstance(value, bool):
         return value
     if name == "integer" and type(value) is int and 0 <= value <= of:

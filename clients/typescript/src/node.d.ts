@@ -40,7 +40,6 @@ declare module "node:crypto" {
   }
   function createPublicKey(key: KeyObject): KeyObject;
   function sign(algorithm: string | null, message: Uint8Array, key: { key: KeyObject; [option: string]: unknown }): Uint8Array;
-  function timingSafeEqual(a: Uint8Array, b: Uint8Array): boolean;
   const constants: { RSA_PKCS1_PSS_PADDING: number };
 }
 

@@ -15,7 +15,7 @@ export type Kind =
   | "number"
   | readonly ["integer", number]
   | readonly ["object", string]
-  | readonly ["list" | "map", Kind];
+  | readonly ["list", Kind];
 
 /** One member of an object, or one parameter of an operation. */
 export interface Member {
@@ -48,11 +48,7 @@ export function request(operation: Operation, input: object): { path: string; bo
   let path = operation.path;
   const query: string[] = [];
   const body: { [name: string]: unknown } = {};
-  for (const name of Object.keys(given)) {
-    if (given[name] !== undefined && !operation.input.some((m) => m.name === name)) {
-      throw new TypeError(`${operation.name} takes no ${name}`);
-    }
-  }
+  refuseOthers(given, operation.input, operation.name);
   for (const m of operation.input) {
     const value = given[m.name];
     if (value === undefined) {
@@ -77,6 +73,15 @@ export function request(operation: Operation, input: object): { path: string; bo
   return { path, body: hasBody ? new TextEncoder().encode(JSON.stringify(body)) : undefined };
 }
 
+/** Refuses a member that is not known. */
+function refuseOthers(given: Values, known: readonly Member[], where: string): void {
+  for (const name of Object.keys(given)) {
+    if (given[name] !== undefined && !known.some((m) => m.name === name)) {
+      throw new TypeError(`${where} takes no ${name}`);
+    }
+  }
+}
+
 /** Returns a value as JSON has it. It refuses a value of another type. */
 function encode(kind: Kind, value: unknown, where: string): unknown {
   const [name, of] = parts(kind);
@@ -97,7 +102,9 @@ function encode(kind: Kind, value: unknown, where: string): unknown {
   }
   if (name === "object" && typeof value === "object" && value !== null) {
     const out: { [name: string]: unknown } = {};
-    for (const m of members[of as string] ?? []) {
+    const known = members[of as string] ?? [];
+    refuseOthers(value as Values, known, where);
+    for (const m of known) {
       const v = (value as Values)[m.name];
       if (v !== undefined) {
         out[m.name] = encode(m.kind, v, `${where}.${m.name}`);
@@ -158,9 +165,6 @@ function read(kind: Kind, value: unknown, where: string): unknown {
   }
   if (name === "list" && Array.isArray(value)) {
     return value.map((v) => read(of as Kind, v, where));
-  }
-  if (name === "map" && record(value)) {
-    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, read(of as Kind, v, where)]));
   }
   if (name === "flag" && typeof value === "boolean") {
     return value;

@@ -74,6 +74,7 @@ const out = {
   badProof: await refused(() => agent.evidence({ nonce, publicKey: signed.publicKey, keyProof: new Uint8Array(64) })),
   wrongType: await typed(() => agent.derive({ label: "disk", length: "32" })),
   wrongMember: await typed(() => agent.derive({ label: "disk", length: 32, size: 32 })),
+  wrongInside: await typed(() => agent.evidence({ nonce, signingKey: { label: "host", algorithm: "ed25519", size: 32 } })),
   nowhere: await refused(() => new agentd.Client({ socket: "/nowhere/agentd.sock" }).status()),
   noTime: await refused(() => agent.status({}, { timeout: 0 })),
   aborted: await refused(() => agent.status({}, { signal: AbortSignal.abort() })),

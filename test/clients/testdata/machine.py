@@ -107,6 +107,7 @@ def main():
         "wrongContext": refused(lambda: agent.unseal("token-py", associated_data=b"other")),
         "badProof": refused(lambda: agent.evidence(nonce, public_key=signed.public_key, key_proof=bytes(64))),
         "wrongMember": typed(lambda: agent.derive("disk", 32, size=32)),
+        "wrongInside": typed(lambda: agent.evidence(nonce, signing_key=agentd.SigningKey(label="host", algorithm="ed25519", size=32))),
         "wrongType": typed(lambda: agent.derive("disk", "32")),
         "nowhere": refused(lambda: agentd.Client("/nowhere/agentd.sock").status()),
         "noTime": refused(lambda: agent.status(timeout=0)),
