@@ -226,11 +226,6 @@ func kindOf(s schema) (string, error) {
 		items, _ := s["items"].(map[string]any)
 		of, err := kindOf(items)
 		return fmt.Sprintf(`["list", %s]`, of), err
-	case "object":
-		if values, ok := s["additionalProperties"].(map[string]any); ok && s["properties"] == nil {
-			of, err := kindOf(values)
-			return fmt.Sprintf(`["map", %s]`, of), err
-		}
 	}
 	return "", fmt.Errorf("the schema %v", s)
 }

@@ -117,7 +117,12 @@ func (g *Generator) pythonMethod(o operation) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
-		typ = map[string]string{"bytes": "Octets", "Secret": "Octets | Secret"}[typ] + map[bool]string{true: "", false: typ}[typ == "bytes" || typ == "Secret"]
+		switch typ {
+		case "bytes":
+			typ = "Octets"
+		case "Secret":
+			typ = "Octets | Secret"
+		}
 		p := pythonName(m.name)
 		if m.required {
 			required = append(required, p+": "+typ)
@@ -161,8 +166,7 @@ func PythonCodes() string {
 
 // exceptionOf returns the class of errors that have the code: by the exit code of agentctl.
 func exceptionOf(c api.CodeInfo) string {
-	return map[int]string{2: "Forged", 6: "Unavailable", 7: "NotPermitted", 8: "Sealed"}[c.Exit] +
-		map[bool]string{true: "Misuse"}[c.Exit == 1]
+	return map[int]string{1: "Misuse", 2: "Forged", 6: "Unavailable", 7: "NotPermitted", 8: "Sealed"}[c.Exit]
 }
 
 // pythonType returns the type of a schema. The module in which classes are comes before their names.
@@ -197,10 +201,6 @@ func pythonType(s schema, module string) (string, error) {
 		items, _ := s["items"].(map[string]any)
 		of, err := pythonType(items, module)
 		return "list[" + of + "]", err
-	case s["type"] == "object":
-		values, _ := s["additionalProperties"].(map[string]any)
-		of, err := pythonType(values, module)
-		return "dict[str, " + of + "]", err
 	case s["type"] == "integer":
 		return "int", nil
 	}
