@@ -327,7 +327,8 @@ done
 ok "deb: drop-ins are put aside on removal, come back with the package, and go with a purge"
 
 # The client libraries. The modules of that in Python are those of the source, where Debian's Python
-# finds them, and dpkg's scripts compile them. Node.js finds that in TypeScript.
+# finds them, and dpkg's scripts compile them. That in TypeScript has the files
+# that its users name.
 python=$(ls "$out"/clients/python3-agentd_*_all.deb)
 if lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$python" >"$work/lintian" 2>&1; then
 	ok "lintian: python3-agentd: no errors, no warnings, $(grep -c '^python3-agentd:' packaging/lintian-overrides-python3-agentd) overrides"
