@@ -19,8 +19,8 @@ const tunnelServeUsage = `Usage: agentctl tunnel serve --to ADDRESS [--listen AD
 
 Accept attested connections for a service that knows nothing of attestation. Evidence
 of this machine is shown in each. It runs until it is stopped. SIGHUP has it read its
-files again, and drops no connection. docs/tunnel.md says what a client learns about
-the service: nothing, unless the policy names more than the tunnel.
+files again; open connections stay, but for --close-open. docs/tunnel.md says what a
+client learns about the service: nothing, unless the policy names more than the tunnel.
 
   --config FILE          read the settings from a TOML file: a key for each flag, with _ in
                          the place of -. Both may not give the same one
@@ -64,7 +64,7 @@ const tunnelConnectUsage = `Usage: agentctl tunnel connect --policy FILE --to HO
 Carry connections of programs to a machine whose evidence is verified. That is done in
 each connection, before a byte of the program leaves. If the evidence is refused, the
 program's connection is reset. It runs until it is stopped. SIGHUP has it read its files
-again, and drops no connection.
+again; open connections stay, but for --close-open.
 
   --config FILE          read the settings from a TOML file: a key for each flag, with _ in
                          the place of -. Both may not give the same one
