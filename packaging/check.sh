@@ -280,7 +280,7 @@ STUB
 }
 watch "$root"
 in_root -e --nodeps agentd >"$work/removed" 2>&1 || { cat "$work/removed"; bad "rpm: removal"; }
-calls "systemctl --no-reload disable agentd.service agentd.socket agentd-admin.socket agentd-credentials.socket agentd-gate.service agentd-gate.socket" "systemctl stop agentd-gate.service agentd.service agentd.socket agentd-admin.socket"
+calls "systemctl --no-reload disable agentd.service agentd.socket agentd-admin.socket agentd-credentials.socket agentd-gate.service agentd-gate.socket" "systemctl stop agentd-secrets.service agentd-gate.service agentd.service agentd.socket agentd-admin.socket"
 grep -q 'left in place: /var/lib/agentd' "$work/removed" || bad "rpm: removal does not name what it leaves"
 parked rpm "$root"
 left=$(find "$root" -path "$root/var/lib/rpm" -prune -o -path "$root/usr/share" -prune -o -type f -path '*agentd*' -printf './%P\n' | sort | tr '\n' ' ')

@@ -301,7 +301,7 @@ func TestCarrier(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		restarts := regexp.MustCompile(`(?m)^\t+systemctl try-restart (agentd\.service )?` + delivery.Unit + ` `)
+		restarts := regexp.MustCompile(`(?m)^\t+(deb-systemd-invoke|systemctl) try-restart (agentd\.service )?` + delivery.Unit + ` `)
 		if n := strings.Count(string(b), delivery.Unit); n != 1 || !restarts.Match(b) {
 			t.Errorf("%s names it %d times: want that it restarts it if it runs, and nothing else", script, n)
 		}
