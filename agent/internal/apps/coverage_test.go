@@ -70,7 +70,10 @@ func TestGapIsCarried(t *testing.T) {
 	w.replace("swapped/bin", "evil")
 	w.replace("swapped/bin", "swapped")
 	w.owe(gapWatching)
-	w.eventually("both are measured again", func() bool { return len(w.log.all()) == n+3 })
+	// A record comes first, and then what is claimed of the app.
+	w.eventually("both are measured again", func() bool {
+		return len(w.log.all()) == n+3 && w.app("calm").Measured && w.app("swapped").Measured
+	})
 	got := w.since(n)
 	slices.Sort(got[1:]) // each app is read by itself
 	if got[0] != "gap" || !strings.HasPrefix(got[1], "same calm true: "+endedGap) || !strings.HasPrefix(got[2], "same swapped false: "+endedGap) || !strings.Contains(got[2], "put back") {
