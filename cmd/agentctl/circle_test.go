@@ -111,7 +111,7 @@ func TestHintsLeadSomewhere(t *testing.T) {
 // TestHintsNameCommands: what messages of agent and agentctl, and the documents, say to run
 // exists, with the flags that they give it, and takes the words that follow.
 func TestHintsNameCommands(t *testing.T) {
-	root := newRoot(&terminal{})
+	root := newRoot(&terminal{}, &sockets{})
 	seen := 0
 	check := func(where, text string) {
 		for _, q := range quoted.FindAllStringSubmatch(text, -1) {

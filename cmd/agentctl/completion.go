@@ -127,9 +127,9 @@ func firstWords(s string) string {
 
 // offerWords tells shells which words fit where. A command that takes no argument offers
 // no names of files.
-func offerWords(c *cobra.Command, s *sockets) {
+func offerWords(c *cobra.Command, arguments map[string][]offer, flags map[string]offer) {
 	path := strings.TrimPrefix(c.CommandPath(), "agentctl ")
-	words := offers(s)[path]
+	words := arguments[path]
 	switch {
 	case words != nil:
 		c.ValidArgsFunction = func(c *cobra.Command, before []string, typed string) ([]string, cobra.ShellCompDirective) {
@@ -144,7 +144,6 @@ func offerWords(c *cobra.Command, s *sockets) {
 	case c.Args != nil && c.Args(c, []string{"x"}) != nil:
 		c.ValidArgsFunction = cobra.NoFileCompletions
 	}
-	flags := flagOffers(s)
 	for name, words := range flags {
 		at := strings.LastIndex(name, " ")
 		flag := name[at+1:]
@@ -157,7 +156,7 @@ func offerWords(c *cobra.Command, s *sockets) {
 		})
 	}
 	for _, below := range c.Commands() {
-		offerWords(below, s)
+		offerWords(below, arguments, flags)
 	}
 }
 

@@ -79,7 +79,7 @@ func choose(t *terminal, long string) func(*cobra.Command, []string) error {
 // misnamed refuses a command line that names no command, before its flags are looked at: one of them
 // may be --help, which would explain the command above, or belong to what was meant.
 func misnamed(args []string) error {
-	c, rest, err := newRoot(&terminal{}).Find(args)
+	c, rest, err := newRoot(&terminal{}, &sockets{}).Find(args)
 	if err != nil || !c.HasSubCommands() {
 		return nil
 	}

@@ -28,7 +28,7 @@ func commands(t *testing.T, f func(words []string, c *cobra.Command)) {
 			walk(w, below)
 		}
 	}
-	walk(nil, newRoot(&terminal{out: new(bytes.Buffer), err: new(bytes.Buffer)}))
+	walk(nil, newRoot(&terminal{out: new(bytes.Buffer), err: new(bytes.Buffer)}, &sockets{}))
 	if n < 40 {
 		t.Errorf("%d commands", n)
 	}

@@ -82,10 +82,12 @@ Examples:
 func run(ctx context.Context, args []string, t *terminal) (code int) {
 	out := t.attend()
 	defer t.recoverFault(&code)
-	root := newRoot(t)
+	s := &sockets{}
+	root := newRoot(t, s)
 	completes := len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
 	if completes { // which parses flags twice
 		describeFlags(root)
+		offerWords(root, offers(s), flagOffers(s))
 	} else {
 		givenOnce(root)
 	}
@@ -153,8 +155,7 @@ func (t *terminal) complainJSON(x *exitError) {
 	}
 }
 
-func newRoot(t *terminal) *cobra.Command {
-	s := &sockets{}
+func newRoot(t *terminal, s *sockets) *cobra.Command {
 	root := &cobra.Command{
 		Use:               "agentctl",
 		Long:              usage,
@@ -203,7 +204,6 @@ func newRoot(t *terminal) *cobra.Command {
 		completionCommand(t),
 	)
 	root.InitDefaultHelpCmd()
-	offerWords(root, s)
 	return root
 }
 

@@ -148,7 +148,7 @@ func leaves(c *cobra.Command, words string, f func(string)) {
 // refused here.
 func TestEachCommandHasASchema(t *testing.T) {
 	seen := map[string]bool{}
-	leaves(newRoot(&terminal{}), "", func(name string) {
+	leaves(newRoot(&terminal{}, &sockets{}), "", func(name string) {
 		seen[name] = true
 		if _, other := otherwise[name]; other == (answers[name] != nil) {
 			t.Errorf("agentctl %s: say in one of the two tables what it prints with --json", name)

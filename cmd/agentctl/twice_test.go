@@ -47,7 +47,7 @@ func TestFlagsGivenTwice(t *testing.T) {
 			walk(below, append(words[:len(words):len(words)], below.Name()))
 		}
 	}
-	walk(newRoot(&terminal{}), nil)
+	walk(newRoot(&terminal{}, &sockets{}), nil)
 	if commands < 40 || flags < 200 || lists < 5 {
 		t.Errorf("only %d commands, %d flags and %d lists were tried", commands, flags, lists)
 	}
