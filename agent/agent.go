@@ -94,9 +94,9 @@ type Options struct {
 	Version    string   // of the daemon, for log and status
 	AdminUIDs  []uint32 // users that may use the admin socket besides root
 	Log        *slog.Logger
-	Callers    func(caller.Identifier) caller.Identifier // wraps what the kernel says of callers; may be nil
-	Systemd    func(pid int) error                       // says why a process is not systemd's own; nil: by its executable
-	Ready      func()                                    // called once, after the first attempt to bring everything up; may be nil
+	Callers    func(caller.Kernel) caller.Kernel // wraps what the kernel says of callers; may be nil
+	Systemd    func(pid int) error               // says why a process is not systemd's own; nil: by its executable
+	Ready      func()                            // called once, after the first attempt to bring everything up; may be nil
 
 	// TestRootsThatVouchForNoHardware are what evidence of a successor is verified by, in an
 	// upgrade: for the simulator only. Nil: AMD's.

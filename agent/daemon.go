@@ -144,29 +144,31 @@ func (d *daemon) servers() (*server.Server, *credentials.Server, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	identifier := caller.Identifier(kernel)
+	processes := caller.Kernel(kernel)
 	if d.o.Callers != nil {
-		identifier = d.o.Callers(kernel)
+		processes = d.o.Callers(kernel)
 	}
-	d.gate = d.gates(identifier)
+	d.gate = d.gates(processes)
 	systems := credentials.System{}.Own
 	if own := d.o.Systemd; own != nil {
 		systems = func(pid int, _ credentials.Kind) error { return own(pid) }
 	}
 	units := credentials.New(credentials.Config{
-		Identifier: identifier, Own: systems,
+		Identifier: processes, Own: systems,
 		Source:  vault.Credentials{Vault: d.vault, Measure: d.service.Measure, Disks: d.disks},
 		Explain: func(err error) *api.Problem { return server.Explain(err, errorCodes) },
 		Hold:    systemd.Hold, Open: min(credentials.Openable(), systemd.MostHeld), Log: d.log,
 	})
-	return d.server(identifier, d.figures(units, kernel.Turns)), units, nil
+	return d.server(processes, d.figures(units, kernel.Turns)), units, nil
 }
 
 // server returns the server of the client and admin sockets.
-func (d *daemon) server(identifier caller.Identifier, all *figures.Source) *server.Server {
+func (d *daemon) server(processes caller.Kernel, all *figures.Source) *server.Server {
 	limits := d.o.Config.Limits
 	return server.New(server.Config{
-		Identifier: identifier,
+		Identifier: processes,
+		Processes:  processes,
+		Askers:     d.o.Config.Processes.Askers,
 		Attester:   d.evidence(),
 		Log:        logReader{d.ledger},
 		Apps:       applications{d.service, d.containers},

@@ -26,6 +26,7 @@ type App struct {
 	Declaration evidence.Digest  `json:"declaration"`          // SHA-256 of the declaration
 	Digest      *evidence.Digest `json:"digest,omitzero"`      // manifest digest, once measured
 	Record      *uint64          `json:"record,omitzero"`      // number of its latest record in the log
+	Changed     uint64           `json:"changed,omitzero"`     // when the log got this digest: milliseconds of the guest's clock since the kernel started; absent unless it is measured
 	Covered     *Covered         `json:"covered,omitzero"`     // its interval of coverage; absent if none is open
 	Files       uint64           `json:"files"`                // entries of the manifest
 	Bytes       uint64           `json:"bytes"`                // sum of their sizes

@@ -27,6 +27,8 @@ const (
 	CodeMethod           Code = "method-not-allowed"
 	CodeStartBeyondLog   Code = "start-beyond-log"
 	CodeNoSuchApp        Code = "no-such-app"
+	CodeNoSuchProcess    Code = "no-such-process"
+	CodeProcessUnknown   Code = "process-unknown"
 	CodeBadKeyProof      Code = "bad-key-proof"
 	CodeIMANotQuoted     Code = "ima-not-quoted"
 	CodeIMATooLong       Code = "ima-too-long"
@@ -43,7 +45,8 @@ const (
 	CodeConnections  Code = "too-many-connections"
 	CodeShuttingDown Code = "shutting-down"
 
-	CodeIMANotPermitted Code = "ima-not-permitted"
+	CodeIMANotPermitted     Code = "ima-not-permitted"
+	CodeProcessNotPermitted Code = "process-not-permitted"
 )
 
 // Codes of the agent and of the devices that it needs.
@@ -253,6 +256,8 @@ var codes = []CodeInfo{
 	{CodeMethod, 405, exitMisuse, "Method is not allowed here", "The path is served, but not with this method.", "the header `Allow` lists the methods"},
 	{CodeStartBeyondLog, 400, exitMisuse, "Log has no such record", "The log does not have that record yet.", "`GET /v1/status` says how many records there are; a log that became shorter belongs to another boot"},
 	{CodeNoSuchApp, 404, exitMisuse, "No such app", "No app of that name is declared.", "`agentctl app list` lists the declared apps; after a change run `agentctl app reload`"},
+	{CodeNoSuchProcess, 404, exitMisuse, "No such process", "No process has that number, or it ended while the agent looked at it.", "ask about a process that runs, by the number that it has on this machine"},
+	{CodeProcessUnknown, 409, exitUnavailable, "Process could not be identified", "The agent could not establish who the process is.", "the detail says what the kernel did not report"},
 	{CodeBadKeyProof, 400, exitMisuse, "Key does not prove its possession", "`keyProof` is not a signature by `publicKey` over this request of this process to this agent, or no such proof can be made with a key of this kind.", "ask `GET /v1/self` again, sign what it says now with the private half of the key, and send that from the same process; the agent's key changes when it is started again"},
 	{CodeIMANotQuoted, 409, exitUnavailable, "PCR 10 is not quoted", "The kernel's list of IMA was asked for, and the agent does not quote PCR 10, whose value alone binds the list.", "add PCR 10 to `pcrs` in the table `[tpm]` of /etc/agentd/config.toml, such as `sha256:0-15`, and restart the agent"},
 	{CodeIMATooLong, 409, exitMisuse, "List of IMA is too long for evidence", "What follows the asked entry in the kernel's list of IMA is more than 8 MiB.", "ask from a later entry, which the detail names (agentctl: `--ima-from`); the verifier must know the entries before it: root copies the list once, for `agentctl verify --ima-list FILE --save-log FILE`"},
@@ -265,6 +270,7 @@ var codes = []CodeInfo{
 	{CodeBusy, 503, exitUnavailable, "Too many requests are waiting", "Too many requests are waiting.", hintWait},
 	{CodeConnections, 503, exitUnavailable, "Too many connections", "Too many connections are open.", "reuse connections"},
 	{CodeShuttingDown, 503, exitUnavailable, "Agent is stopping", "The agent is stopping; the next one will answer.", "try again"},
+	{CodeProcessNotPermitted, 403, exitNotPermitted, "Not permitted to ask about other processes", "The agent says who another process is to root, on the admin socket, and to the units that `processes.askers` names. They must know processes by the same numbers as the agent.", "ask as root on the admin socket, or name the unit that asks in `askers` of the table `[processes]` of /etc/agentd/config.toml and restart the agent; run it without a pid namespace of its own"},
 	{CodeIMANotPermitted, 403, exitNotPermitted, "List of IMA is not for this caller", "The kernel shows its list of IMA, with the path of each file that was used, to root alone. The agent hands it to root and to declared applications.", "ask as root, or from the unit of a declared application: `agentctl app add UNIT` declares one"},
 
 	{CodeDesynchronised, 503, exitUnavailable, "Log and PCR do not match", "Log and PCR do not explain each other. Only a boot repairs that.", hintReboot + "; `agentctl status` says what does not match"},

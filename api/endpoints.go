@@ -52,6 +52,7 @@ const (
 	QueryName   = "name"
 	QueryApp    = "app"
 	QueryCheck  = "check"
+	QueryPID    = "pid"
 
 	QueryLabel     = "label"
 	QueryAlgorithm = "algorithm"
@@ -66,6 +67,7 @@ const CheckNow = "now"
 var (
 	byName = Parameter{Name: QueryName, Summary: "Name of a secret; absent: the root of the app, from which secrets are derived."}
 	byApp  = Parameter{Name: QueryApp, Required: true, Summary: "Name of the app."}
+	byPID  = Parameter{Name: QueryPID, Required: true, Number: true, Summary: "Number of the process, as the agent knows it."}
 	ofApp  = Parameter{Name: QueryApp, Summary: "Name of the app; absent: all apps."}
 	ofKey  = []Parameter{
 		{Name: QueryLabel, Required: true, Summary: "What the key is for, 1 to 1024 bytes."},
@@ -102,6 +104,7 @@ var (
 	CallEvidence = Endpoint[EvidenceRequest, evidence.Evidence]{Route{"evidence", "POST", "/v1/evidence", OnBoth, fromSNP, 32 << 10, nil, `{"nonce":"AAAAAAAAAAAAAAAAAAAAAA=="}`, "Evidence over the caller's nonce and key."}}
 	CallOpenAPI  = Endpoint[None, OpenAPI]{Route{"openAPI", "GET", "/v1/openapi.json", OnBoth, fromMemory, 0, nil, "", "This API as an OpenAPI document."}}
 	CallAK       = Endpoint[None, AK]{Route{"ak", "GET", "/v1/ak", OnBoth, fromDevice, 0, nil, "", "The attestation key, for enrolment."}}
+	CallProcess  = Endpoint[None, Process]{Route{"process", "GET", "/v1/process", OnBoth, fromMemory, 0, []Parameter{byPID}, "", "Who a process is to the agent, and why. The client socket answers only the units that processes.askers names."}}
 	CallMetrics  = Endpoint[None, Metrics]{Route{"metrics", "GET", "/v1/metrics", OnBoth, fromMemory, 0, nil, "", "What the agent counts, for Prometheus. The client socket leaves out what tells of other users and apps."}}
 )
 

@@ -35,6 +35,13 @@ func (a *Admin) Measure(ctx context.Context, name string) (*api.App, error) {
 	return call(ctx, a.socket(), api.CallMeasure, api.None{}, "name", name)
 }
 
+// Process asks who the process with this number is to the agent. Another process may have had the
+// number a moment before: a program that has a pidfd of the process it means checks, after the answer,
+// that it has not ended.
+func (a *Admin) Process(ctx context.Context, pid uint32) (*api.Process, error) {
+	return process(ctx, a.socket(), pid)
+}
+
 // Reload makes the agent read the declarations again.
 func (a *Admin) Reload(ctx context.Context) (*api.Reloaded, error) {
 	return call(ctx, a.socket(), api.CallReload, api.None{})

@@ -65,6 +65,16 @@ func (c *Client) Self(ctx context.Context) (*api.Self, error) {
 	return call(ctx, c.socket(), api.CallSelf, api.None{})
 }
 
+// Process does what [Admin.Process] does, for the units that the configuration of the agent names in
+// processes.askers.
+func (c *Client) Process(ctx context.Context, pid uint32) (*api.Process, error) {
+	return process(ctx, c.socket(), pid)
+}
+
+func process(ctx context.Context, to socket, pid uint32) (*api.Process, error) {
+	return call(ctx, to, api.CallProcess, api.None{}, api.QueryPID, strconv.FormatUint(uint64(pid), 10))
+}
+
 // Status asks for the state of the agent.
 func (c *Client) Status(ctx context.Context) (*api.Status, error) {
 	return call(ctx, c.socket(), api.CallStatus, api.None{})

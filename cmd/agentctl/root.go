@@ -47,6 +47,7 @@ Attestation of this machine and the programs on it.
   disk         volumes that open at boot with a key of this machine
 
   self         who this process is to the agent
+  who          who another process is to the agent
   status       what the agent can do now
   doctor       look for problems in the set-up of this machine
   metrics      what the agent counts, for monitoring
@@ -196,6 +197,7 @@ func newRoot(t *terminal, s *sockets) *cobra.Command {
 		containerCommand(t, s),
 		diskCommand(t, s),
 		selfCommand(t, s),
+		whoCommand(t, s),
 		statusCommand(t, s),
 		metricsCommand(t, s),
 		doctorCommand(t, s),

@@ -93,6 +93,7 @@ var answers = map[string]reflect.Type{
 	"sign":                   reflect.TypeFor[api.Signed](),
 	"status":                 reflect.TypeFor[api.Status](),
 	"verify":                 reflect.TypeFor[verify.Appraisal](),
+	"who":                    reflect.TypeFor[api.Process](),
 	"version":                reflect.TypeFor[versions](),
 
 	"policy id-block check":  reflect.TypeFor[idBlock](),

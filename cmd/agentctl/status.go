@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
@@ -182,25 +183,35 @@ func selfCommand(t *terminal, s *sockets) *cobra.Command {
 		return present(t, self, err, func() {
 			n := &node{text: fmt.Sprintf("uid %d, gid %d", self.UID, self.GID)}
 			n.add("process %d, started %s", self.PID, sinceBoot(self.Started))
-			if self.Unit != "" {
-				n.add("unit %s", self.Unit)
-			} else {
-				n.add("no system unit: %s", strings.TrimPrefix(self.UnitReason, "no systemd system unit: "))
-			}
-			if self.App != "" {
-				n.add("application %s", self.App)
-			}
+			n.addPlace(self.Unit, self.UnitReason, self.App)
 			n.add("%s", finding("measured", self.Measured))
 			n.add("%s", finding("keys", self.Keys))
 			if x := self.Executable; x != nil {
-				e := n.add("executable %s %s (observed by %s, never proof)", x.State, x.Path, self.Method)
-				if x.Digest != nil {
-					e.add("digest %s", x.Digest)
-				}
+				n.addExecutable(x, fmt.Sprintf("observed by %s, never proof", self.Method))
 			}
 			n.draw(t)
 		})
 	})
+}
+
+// addPlace adds the unit of a process, or why it has none, and its application.
+func (n *node) addPlace(unit, reason, app string) {
+	if unit != "" {
+		n.add("unit %s", unit)
+	} else {
+		n.add("no system unit: %s", strings.TrimPrefix(reason, "no systemd system unit: "))
+	}
+	if app != "" {
+		n.add("application %s", app)
+	}
+}
+
+// addExecutable adds what a process was seen to run.
+func (n *node) addExecutable(x *evidence.Executable, how string) {
+	e := n.add("executable %s %s (%s)", x.State, x.Path, how)
+	if x.Digest != nil {
+		e.add("digest %s", x.Digest)
+	}
 }
 
 func finding(what string, f api.Finding) string {

@@ -53,9 +53,9 @@ type machine struct {
 	roots      *snp.Roots // the test root
 	config     config.Config
 	configText []byte
-	callers    func(caller.Identifier) caller.Identifier // nil unless callers are believed
-	systemd    func(pid int) error                       // the same
-	bootID     string                                    // of the simulated kernel; empty if the TPM is not ours
+	callers    func(caller.Kernel) caller.Kernel // nil unless callers are believed
+	systemd    func(pid int) error               // the same
+	bootID     string                            // of the simulated kernel; empty if the TPM is not ours
 }
 
 // boot makes the folder of the machine and switches its parts on.

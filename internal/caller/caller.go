@@ -59,7 +59,24 @@ type Identifier interface {
 	Identify(c *net.UnixConn) (*Peer, error)
 }
 
-// A Peer is the program that connected, fixed at accept.
+// A Finder identifies processes that another program names by their numbers. What Find returns of a
+// process is what Identify would if it connected now.
+type Finder interface {
+	// Find returns the process that has this number. Close its Process after use. Errors wrap ErrGone
+	// or ErrUnknown.
+	Find(pid int) (*Peer, error)
+	// Numbers returns nil if p knows processes by the same numbers as the agent.
+	Numbers(p *Peer) error
+}
+
+// A Kernel knows connections and processes.
+type Kernel interface {
+	Identifier
+	Finder
+}
+
+// A Peer is the program that connected, fixed at accept, or one that another program named by its
+// number.
 type Peer struct {
 	PID        int // as the agent sees it; another process may have it by now
 	UID        uint32

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
@@ -44,6 +45,7 @@ type Config struct {
 	State       State         `toml:"state"`
 	Keys        Keys          `toml:"keys"`
 	Events      Events        `toml:"events"`
+	Processes   Processes     `toml:"processes"`
 	Limits      Limits        `toml:"limits"`
 }
 
@@ -133,6 +135,28 @@ type Events struct {
 	PerApp      int `toml:"per_app"`       // events of one application
 	BytesPerApp int `toml:"bytes_per_app"` // of the log, for the events of one application
 	PerMinute   int `toml:"per_minute"`    // by one application, after a burst of as many
+}
+
+// Processes says which units may ask who another process is.
+type Processes struct {
+	Askers []string `toml:"askers"` // system units; none by default
+}
+
+// maxAskers is how many units can be named.
+const maxAskers = 16
+
+// check checks that each is the name of one unit that processes can run in.
+func (p *Processes) check(bad func(key, format string, args ...any)) {
+	if len(p.Askers) > maxAskers {
+		bad("processes.askers", "%d units, at most %d", len(p.Askers), maxAskers)
+	}
+	for _, u := range p.Askers {
+		if _, err := unitname.Running(u); err != nil {
+			bad("processes.askers", "%+q is not a system unit that processes run in, such as \"spire-agent.service\"", u)
+		} else if why := caller.Passing(u); why != "" {
+			bad("processes.askers", "%+q: %s", u, why)
+		}
+	}
 }
 
 // Limits bounds what callers can make the daemon keep and do.
@@ -227,6 +251,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func Parse(name string, b []byte, defaults Config) (Config, error) {
 	c := defaults
 	c.Measurement.ApplicationFolders = slices.Clone(defaults.Measurement.ApplicationFolders)
+	c.Processes.Askers = slices.Clone(defaults.Processes.Askers)
 	c.Keys.RecoveryRecipients = slices.Clone(defaults.Keys.RecoveryRecipients)
 	places, err := stricttoml.Decode(b, maxSize, &c)
 	if err != nil {
@@ -301,6 +326,7 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	number("events.per_app", c.Events.PerApp, 1, 1<<16)
 	number("events.bytes_per_app", c.Events.BytesPerApp, 4<<10, evidence.MaxLog)
 	number("events.per_minute", c.Events.PerMinute, 1, 1<<16)
+	c.Processes.check(bad)
 	c.Limits.check(number, bad)
 	return errors.Join(errs...)
 }

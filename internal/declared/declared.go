@@ -26,18 +26,28 @@ const maxEnvironment = 1 << 20
 
 // IdentitiesWithoutChecking believes each caller that declares a unit when it was
 // started. Uid and everything else stay as inner established them.
-func IdentitiesWithoutChecking(inner caller.Identifier) caller.Identifier {
+func IdentitiesWithoutChecking(inner caller.Kernel) caller.Kernel {
 	return believing{inner}
 }
 
-type believing struct{ inner caller.Identifier }
+type believing struct{ inner caller.Kernel }
 
 // UID asks inner.
 func (b believing) UID(c *net.UnixConn) (uint32, error) { return b.inner.UID(c) }
 
 // Identify asks inner, and then the caller.
 func (b believing) Identify(c *net.UnixConn) (*caller.Peer, error) {
-	p, err := b.inner.Identify(c)
+	return believe(b.inner.Identify(c))
+}
+
+// Find asks inner, and then the process.
+func (b believing) Find(pid int) (*caller.Peer, error) { return believe(b.inner.Find(pid)) }
+
+// Numbers asks inner.
+func (b believing) Numbers(p *caller.Peer) error { return b.inner.Numbers(p) }
+
+// believe makes p be of the unit that it declares, if it declares one.
+func believe(p *caller.Peer, err error) (*caller.Peer, error) {
 	if err != nil {
 		return nil, err
 	}

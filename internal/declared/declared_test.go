@@ -26,6 +26,10 @@ func (f fixed) Identify(*net.UnixConn) (*caller.Peer, error) {
 	return &p, nil
 }
 
+func (f fixed) Find(int) (*caller.Peer, error) { return f.Identify(nil) }
+
+func (f fixed) Numbers(*caller.Peer) error { return caller.ErrUnknown }
+
 // executing waits until the kernel shows the environment of a process. It does so only at
 // the end of execve, when Start may have returned already.
 func executing(t *testing.T, pid int) {
@@ -53,12 +57,20 @@ func TestDeclared(t *testing.T) {
 			t.Fatal(err)
 		}
 		executing(t, cmd.Process.Pid)
-		p, err := IdentitiesWithoutChecking(fixed{&caller.Peer{PID: cmd.Process.Pid, UID: 7, Unit: "real.service"}}).Identify(nil)
+		believing := IdentitiesWithoutChecking(fixed{&caller.Peer{PID: cmd.Process.Pid, UID: 7, Unit: "real.service"}})
+		p, err := believing.Identify(nil)
+		found, failed := believing.Find(cmd.Process.Pid)
 		cmd.Process.Kill()
 		cmd.Wait()
 		if err != nil || p.Unit != want || (p.UnitReason == "") != (want != "") || p.UID != 7 {
 			t.Errorf("%q: %+v, %v; want %q", declared, p, err, want)
 		}
+		if failed != nil || found.Unit != want {
+			t.Errorf("%q, found by its number: %+v, %v; want %q", declared, found, failed, want)
+		}
+	}
+	if err := IdentitiesWithoutChecking(fixed{}).Numbers(nil); !errors.Is(err, caller.ErrUnknown) {
+		t.Errorf("got %v: what numbers mean is not for a process to say", err)
 	}
 	if _, err := IdentitiesWithoutChecking(fixed{}).Identify(nil); !errors.Is(err, caller.ErrGone) {
 		t.Errorf("got %v", err)

@@ -127,6 +127,7 @@ type Status struct {
 	HasRecord   bool
 	Since       uint64    // when its coverage began, by the clock of records; 0 if not Measured
 	From        uint64    // number of the record that began it, if Measured
+	Changed     uint64    // time of the record that has Digest, likewise
 	Carried     uint64    // how often it was carried over an interruption
 	Ends        string    // why the next agent could not carry it on, for people; empty if it could
 	Reading     *Progress // the reading under way, or one that is stuck; nil if there is none
@@ -351,7 +352,7 @@ func (a *Apps) status(x *app) Status {
 	s.Record, s.HasRecord, s.at = x.cover.record, x.cover.known, x.cover.at
 	if x.measured {
 		s.Digest, s.Files, s.Bytes, s.Interpreter = x.digest, x.files, x.bytes, x.interpreter
-		s.Since, s.From, s.Carried = x.cover.since, x.cover.from, x.cover.carried
+		s.Since, s.From, s.Carried, s.Changed = x.cover.since, x.cover.from, x.cover.carried, x.cover.changed
 		if err := a.endsNow(x); err != nil {
 			s.Ends = err.Error()
 		}

@@ -15,8 +15,9 @@ import (
 // section 4): whether an interval of coverage is open, and since when. The state of an app
 // never claims more.
 type coverage struct {
-	last   *outcome // of the app's last [pcr.AppEvent]; nil if there is none, or it is not known
-	reason string   // of the last record about the app, if that says that it is not measured
+	last    *outcome // of the app's last [pcr.AppEvent]; nil if there is none, or it is not known
+	changed uint64   // time of that record
+	reason  string   // of the last record about the app, if that says that it is not measured
 
 	record uint64 // number of the last record about the app
 	base   uint64 // number of the last one that did not only carry coverage on
@@ -64,7 +65,7 @@ func (c *coverage) follow(number uint64, e *pcr.Event) {
 		if c.last != nil && c.last.declaration != e.App.Declaration {
 			c.open = false
 		}
-		c.last = new(outcomeOf(e.App))
+		c.last, c.changed = new(outcomeOf(e.App)), e.Time
 		c.begin(number, e.Time)
 	case e.Same != nil && e.Same.Carried:
 		c.open = true

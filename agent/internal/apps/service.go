@@ -195,7 +195,7 @@ func describe(s Status) api.App {
 	}
 	switch {
 	case s.Measured:
-		a.State, a.Digest, a.Interpreter = api.AppMeasured, &s.Digest, s.Interpreter
+		a.State, a.Digest, a.Interpreter, a.Changed = api.AppMeasured, &s.Digest, s.Interpreter, s.Changed
 		a.Covered = &api.Covered{Since: s.Since, Record: s.From, Carried: s.Carried, EndsWithAgent: s.Ends}
 	case s.HasRecord:
 		a.State = api.AppUnmeasured

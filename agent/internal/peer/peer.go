@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package peer establishes which process is at the other end of a unix socket: its
-// credentials, its systemd unit, and the executable that it was seen to run. The rules are
-// those of package caller; this package asks the kernel.
+// Package peer establishes which process is at the other end of a unix socket, or has a
+// number that another program names: its credentials, its systemd unit, and the executable that
+// it was seen to run. The rules are those of package caller; this package asks the kernel.
 //
 // A process is identified by a pidfd that the kernel gives for the socket itself
 // (SO_PEERPIDFD, Linux 6.5). On older kernels it is found by its number, and its start time
@@ -42,7 +42,7 @@ type Options struct {
 	Now           func() time.Time
 }
 
-// Identifier implements caller.Identifier.
+// Identifier implements caller.Kernel.
 type Identifier struct {
 	proc      string
 	units     string
@@ -55,7 +55,7 @@ type Identifier struct {
 	pidfd     func(fd int) (int, error) // SO_PEERPIDFD
 }
 
-var _ caller.Identifier = (*Identifier)(nil)
+var _ caller.Kernel = (*Identifier)(nil)
 
 // New returns an Identifier for the machine as it is set up now.
 func New(o Options) (*Identifier, error) {
@@ -117,30 +117,27 @@ func frozen(c *net.UnixConn) (cred *unix.Ucred, err error) {
 }
 
 // Identify establishes who connected. Errors wrap caller.ErrGone or caller.ErrUnknown.
-func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
+func (i *Identifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
 	cred, pidfd, err := i.credentials(c)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{pid: int(cred.Pid), uid: cred.Uid, pidfd: pidfd}
+	return i.describe(&process{pid: int(cred.Pid), uid: cred.Uid, pidfd: pidfd}, cred.Gid)
+}
+
+// describe reads what the kernel says of p, which it closes if that fails.
+func (i *Identifier) describe(p *process, gid uint32) (peer *caller.Peer, err error) {
 	defer func() {
 		if err != nil {
 			p.Close()
 		}
 	}()
-	peer = &caller.Peer{PID: p.pid, UID: cred.Uid, GID: cred.Gid, Method: evidence.MethodPidfd, Process: p}
-	if pidfd == nil {
+	peer = &caller.Peer{PID: p.pid, UID: p.uid, GID: gid, Method: evidence.MethodPidfd, Process: p}
+	if p.pidfd == nil {
 		peer.Method = evidence.MethodStartTime
 	}
-	if p.dir, err = openDir(filepath.Join(i.proc, strconv.Itoa(p.pid))); err != nil {
-		if running := p.Running(); running != nil {
-			return nil, running
-		}
-		if pidfd == nil {
-			return nil, fmt.Errorf("%w: open process directory: %w", caller.ErrGone, err)
-		}
-		// Without its start time, no verifier could tell what ran when the process began.
-		return nil, fmt.Errorf("%w: the agent cannot see its process in /proc: %w", caller.ErrUnknown, err)
+	if err := i.open(p); err != nil {
+		return nil, err
 	}
 	if p.start, err = p.startTime(); err != nil {
 		return nil, err
@@ -168,13 +165,31 @@ func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
 	if err := p.Running(); err != nil {
 		return nil, err
 	}
-	if pidfd == nil {
+	if p.pidfd == nil {
 		if err := i.sameNumber(p); err != nil {
 			return nil, err
 		}
 	}
 	p.image = i.images.observe(p)
 	return peer, nil
+}
+
+// open opens the folder of p in /proc, unless that is open.
+func (i *Identifier) open(p *process) (err error) {
+	if p.dir != nil {
+		return nil
+	}
+	if p.dir, err = openDir(filepath.Join(i.proc, strconv.Itoa(p.pid))); err == nil {
+		return nil
+	}
+	if running := p.Running(); running != nil {
+		return running
+	}
+	if p.pidfd == nil {
+		return fmt.Errorf("%w: open process directory: %w", caller.ErrGone, err)
+	}
+	// Without its start time, no verifier could tell what ran when the process began.
+	return fmt.Errorf("%w: the agent cannot see its process in /proc: %w", caller.ErrUnknown, err)
 }
 
 // invocation returns the id that systemd gave to the current run of unit, nil if it cannot be

@@ -39,7 +39,11 @@ func exampleTarget(r route) string {
 	sign := "?"
 	for _, p := range r.Query {
 		if p.Required {
-			target += sign + p.Name + "=billing"
+			value := "billing"
+			if p.Number {
+				value = "1"
+			}
+			target += sign + p.Name + "=" + value
 			sign = "&"
 		}
 	}

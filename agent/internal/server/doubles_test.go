@@ -4,6 +4,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -66,6 +67,31 @@ func (f *fakeProcess) Executable(context.Context) *evidence.Executable {
 }
 func (f *fakeProcess) Close() error { f.ended.Store(true); return nil }
 
+// fakeProcesses has a process of billing.service for each number, until that is 9999, which ended. The
+// number 9998 cannot be looked at, and 9997 ends while it is.
+type fakeProcesses struct {
+	unit    string // in place of billing.service
+	numbers error
+	asked   *atomic.Int64
+}
+
+func (f fakeProcesses) Find(pid int) (*caller.Peer, error) {
+	if f.asked != nil {
+		f.asked.Add(1)
+	}
+	switch pid {
+	case 9999:
+		return nil, caller.ErrGone
+	case 9998:
+		return nil, caller.ErrUnknown
+	}
+	p := &fakeProcess{}
+	p.ended.Store(pid == 9997)
+	return &caller.Peer{PID: pid, UID: 1000, Started: 5000, Unit: cmp.Or(f.unit, "billing.service"), Method: evidence.MethodPidfd, Process: p}, nil
+}
+
+func (f fakeProcesses) Numbers(*caller.Peer) error { return f.numbers }
+
 // fake implements all that the server needs. Its evidence is nonce and uid.
 type fake struct {
 	attest   func(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) // nil: at once
@@ -76,6 +102,7 @@ type fake struct {
 	calls    atomic.Int64
 	looked   atomic.Int64 // looks at the devices, for the status
 
+	apps      []api.App                            // nil: billing is measured
 	container func(*caller.Peer) *caller.Container // nil: no caller is in one
 	beside    atomic.Bool                          // every caller is in the control group of one
 }
@@ -116,6 +143,9 @@ func (f *fake) Beside(p *caller.Peer) bool          { return f.beside.Load() || 
 func (f *fake) Settle(context.Context, string)      {}
 func (f *fake) Covers(string, evidence.Digest) bool { return false }
 func (f *fake) List() []api.App {
+	if f.apps != nil {
+		return f.apps
+	}
 	return []api.App{{Name: "billing", Unit: "billing.service", State: api.AppMeasured}}
 }
 func (f *fake) Measure(ctx context.Context, name string) (api.App, error) {
@@ -227,7 +257,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	t.Helper()
 	dir := tempDir(t)
 	c := Config{
-		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Events: f, Store: fakeStore{}, Disks: fakeDisks{}, Containers: fakeContainers{}, Upgrades: fakeUpgrades{}, Deliveries: fakeDeliveries{}, Metrics: f, Shared: fakeShared{},
+		Identifier: fakeIdentifier{}, Processes: fakeProcesses{}, Askers: []string{"billing.service"}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Events: f, Store: fakeStore{}, Disks: fakeDisks{}, Containers: fakeContainers{}, Upgrades: fakeUpgrades{}, Deliveries: fakeDeliveries{}, Metrics: f, Shared: fakeShared{},
 		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

@@ -114,7 +114,7 @@ func (s *Server) self(c *call, _ api.None) (job, error) {
 			UID: id.UID, GID: id.GID, PID: id.PID, Started: id.Started, AgentKey: s.AgentKey, Unit: id.Unit, UnitReason: c.peer.UnitReason,
 			App: id.App, Method: id.Method, Container: id.Container, Executable: id.Executable,
 		}
-		out.Measured, out.Covered = s.measured(id)
+		out.Measured, out.Covered = s.measured(id, s.listed(id))
 		if _, err := s.owner(c.peer, keysOfApp); err != nil {
 			out.Keys.Reason = err.Detail
 		} else {
@@ -124,9 +124,22 @@ func (s *Server) self(c *call, _ api.None) (job, error) {
 	}}, nil
 }
 
-// measured reports whether the log vouches for the caller's app, with the reason, and since when
-// it covers it.
-func (s *Server) measured(id evidence.Caller) (api.Finding, *api.Covered) {
+// listed returns the app of a caller that is in no container, nil if there is none.
+func (s *Server) listed(id evidence.Caller) *api.App {
+	if id.App == "" || id.Container != nil {
+		return nil
+	}
+	for _, a := range s.Apps.List() {
+		if a.Name == id.App {
+			return &a
+		}
+	}
+	return nil
+}
+
+// measured reports whether the log vouches for the caller's app, which is a if it is listed, with the
+// reason, and since when it covers it.
+func (s *Server) measured(id evidence.Caller, a *api.App) (api.Finding, *api.Covered) {
 	switch {
 	case id.Container != nil:
 		if id.App == "" {
@@ -137,20 +150,14 @@ func (s *Server) measured(id evidence.Caller) (api.Finding, *api.Covered) {
 		return api.Finding{Reason: "the caller does not run in a system unit"}, nil
 	case id.App == "":
 		return api.Finding{Reason: undeclared(id.Unit, id.UID)}, nil
+	case a == nil:
+		return api.Finding{Reason: "the declaration of the app was withdrawn"}, nil
+	case a.State == api.AppMeasured:
+		return api.Finding{Yes: true, Reason: "the log has the files of the app as they are now"}, a.Covered
+	case a.Reason != "":
+		return api.Finding{Reason: a.Reason}, nil
 	}
-	for _, a := range s.Apps.List() {
-		if a.Name != id.App {
-			continue
-		}
-		if a.State == api.AppMeasured {
-			return api.Finding{Yes: true, Reason: "the log has the files of the app as they are now"}, a.Covered
-		}
-		if a.Reason != "" {
-			return api.Finding{Reason: a.Reason}, nil
-		}
-		return api.Finding{Reason: "the app is waiting to be measured"}, nil
-	}
-	return api.Finding{Reason: "the declaration of the app was withdrawn"}, nil
+	return api.Finding{Reason: "the app is waiting to be measured"}, nil
 }
 
 func (s *Server) log(c *call, _ api.None) (job, error) {

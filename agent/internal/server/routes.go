@@ -52,7 +52,7 @@ func (r route) brief() route {
 }
 
 // routes is the permission table.
-var routes = slices.Concat(agentRoutes, keyRoutes, eventRoutes, storeRoutes, diskRoutes, containerRoutes, upgradeRoutes, deliveryRoutes)
+var routes = slices.Concat(agentRoutes, processRoutes, keyRoutes, eventRoutes, storeRoutes, diskRoutes, containerRoutes, upgradeRoutes, deliveryRoutes)
 
 // serves reports whether a connection of socket may use a route.
 func (r *route) serves(socket Socket) bool {

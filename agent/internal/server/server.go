@@ -2,7 +2,7 @@
 
 // Package server answers the agent's HTTP API over two unix sockets. One table says which
 // socket serves what (api/endpoints.go), another which failure has which code (problems.go).
-// The interfaces in handlers.go, keys.go and store.go do the work.
+// The interfaces in handlers.go, keys.go and store.go do the work, and package caller names processes.
 //
 // # Limits
 //
@@ -45,6 +45,7 @@ const (
 // Config is what a server needs. All interfaces are required.
 type Config struct {
 	Identifier caller.Identifier
+	Processes  caller.Finder
 	Attester   Attester
 	Log        Log
 	Apps       Apps
@@ -60,6 +61,9 @@ type Config struct {
 	Shared     metrics.Source // what the other parts count, and each user may know
 	Metrics    metrics.Source // what else they count, for the administrator
 	AgentKey   []byte         // Ed25519 public key of this process, 32 bytes; Self shows it
+
+	// Askers are the units whose processes may ask on the client socket who another process is.
+	Askers []string
 
 	// AdminUIDs may use the admin socket. Its mode and its absence from containers
 	// protect it as well. Default: only 0.

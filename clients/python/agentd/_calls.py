@@ -303,6 +303,17 @@ OPERATIONS: dict[str, Operation] = {
         (
         ),
     ),
+    "process": Operation(
+        "process",
+        "GET",
+        "/v1/process",
+        "both",
+        10,
+        4194304,
+        (
+            Member("pid", "pid", ("integer", 9007199254740991), True, "query"),
+        ),
+    ),
     "reload": Operation(
         "reload",
         "POST",
@@ -768,6 +779,19 @@ class BothCalls(Caller):
     ) -> bytes:
         """This API as an OpenAPI document."""
         return self._raw(OPERATIONS["openAPI"], {}, timeout)
+
+    def process(
+        self,
+        pid: int,
+        *,
+        timeout: float | None = None,
+    ) -> types.Process:
+        """Who a process is to the agent, and why. The client socket answers only the units that
+        processes.askers names.
+
+        pid: Number of the process, as the agent knows it.
+        """
+        return self._answer(types.Process, OPERATIONS["process"], {"pid": pid}, timeout)
 
     def self(
         self,

@@ -80,6 +80,7 @@ class Code(StrEnum):
     NO_SUCH_APP = "no-such-app"
     NO_SUCH_DISK = "no-such-disk"
     NO_SUCH_PATH = "no-such-path"
+    NO_SUCH_PROCESS = "no-such-process"
     NO_SYSTEM_UNIT = "no-system-unit"
     NO_USABLE_SLOT = "no-usable-slot"
     NOT_FOUND = "not-found"
@@ -115,6 +116,8 @@ class Code(StrEnum):
     PLATFORM_VMPL = "platform-vmpl"
     PREPARATION_EXPIRED = "preparation-expired"
     PREPARATION_USED = "preparation-used"
+    PROCESS_NOT_PERMITTED = "process-not-permitted"
+    PROCESS_UNKNOWN = "process-unknown"
     QUOTA_EXCEEDED = "quota-exceeded"
     RECEIPT_FORGED = "receipt-forged"
     RECIPIENTS_NEEDED = "recipients-needed"
@@ -509,6 +512,11 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "No such path",
         "see the table of endpoints",
     ),
+    "no-such-process": (
+        "Misuse",
+        "No such process",
+        "ask about a process that runs, by the number that it has on this machine",
+    ),
     "no-system-unit": (
         "NotPermitted",
         "Caller is not in a system unit",
@@ -683,6 +691,16 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "NotPermitted",
         "Preparation was used",
         "find out which successor got them; `agentctl key upgrade-abort` on the old machine ends this upgrade, and then prepare another",
+    ),
+    "process-not-permitted": (
+        "NotPermitted",
+        "Not permitted to ask about other processes",
+        "ask as root on the admin socket, or name the unit that asks in `askers` of the table `[processes]` of /etc/agentd/config.toml and restart the agent; run it without a pid namespace of its own",
+    ),
+    "process-unknown": (
+        "Unavailable",
+        "Process could not be identified",
+        "the detail says what the kernel did not report",
     ),
     "quota-exceeded": (
         "Misuse",

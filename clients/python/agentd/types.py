@@ -166,6 +166,10 @@ class App(Members):
     """Entries of the manifest."""
     bytes_: int
     """Sum of their sizes."""
+    changed: int | None = None
+    """When the log got this digest: milliseconds of the guest's clock since the kernel started;
+    absent unless it is measured.
+    """
     covered: Covered | None = None
     """Its interval of coverage; absent if none is open."""
     digest: bytes | None = None
@@ -196,6 +200,7 @@ class App(Members):
         Member("declaration", "declaration", "digest", True),
         Member("files", "files", ("integer", 9007199254740991), True),
         Member("bytes_", "bytes", ("integer", 9007199254740991), True),
+        Member("changed", "changed", ("integer", 9007199254740991), False),
         Member("covered", "covered", ("object", "Covered"), False),
         Member("digest", "digest", "digest", False),
         Member("dynamic_user", "dynamicUser", "flag", False),
@@ -1301,6 +1306,60 @@ class Problem(Members):
         Member("offset", "offset", ("integer", 9007199254740991), False),
         Member("retry_after", "retryAfter", ("integer", 9007199254740991), False),
         Member("where", "where", "text", False),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process(Members):
+    """Process is the answer of GET /v1/process: who a process of this machine is to the agent. All
+    of it is of one process, which had not ended when the answer was made.
+    """
+
+    pid: int
+    """Number of the process."""
+    started: int
+    """When it started: CLOCK_BOOTTIME in milliseconds."""
+    uid: int
+    """Effective uid, seen from the agent's user namespace."""
+    gid: int
+    """Effective gid."""
+    measured: Finding
+    """Whether the log vouches for the app as its files are now."""
+    since_start: Finding
+    """Whether it vouches for what the process could run since it started: measured before, covered
+    and unchanged since.
+    """
+    app: str | None = None
+    """Declared app with this unit and user, or of this container."""
+    container: Container | None = None
+    """Measured container that the process is in."""
+    covered: Covered | None = None
+    """Interval of coverage of the app; absent if none is open."""
+    digest: bytes | None = None
+    """Of what the log has of the app now: its manifest, or the root file system of the container;
+    absent unless it is measured.
+    """
+    executable: Executable | None = None
+    """An observation, never proof."""
+    unit: str | None = None
+    """Systemd system unit, if there is one."""
+    unit_reason: str | None = None
+    """Why there is no unit."""
+
+    MEMBERS: ClassVar[tuple[Member, ...]] = (
+        Member("pid", "pid", ("integer", 4294967295), True),
+        Member("started", "started", ("integer", 9007199254740991), True),
+        Member("uid", "uid", ("integer", 4294967295), True),
+        Member("gid", "gid", ("integer", 4294967295), True),
+        Member("measured", "measured", ("object", "Finding"), True),
+        Member("since_start", "sinceStart", ("object", "Finding"), True),
+        Member("app", "app", "text", False),
+        Member("container", "container", ("object", "Container"), False),
+        Member("covered", "covered", ("object", "Covered"), False),
+        Member("digest", "digest", "digest", False),
+        Member("executable", "executable", ("object", "Executable"), False),
+        Member("unit", "unit", "text", False),
+        Member("unit_reason", "unitReason", "text", False),
     )
 
 

@@ -178,6 +178,12 @@ export const operations = {
     input: [
   ],
   },
+  process: {
+    name: "process", method: "GET", path: "/v1/process", socket: "both", seconds: 10, limit: 4194304, answer: "Process",
+    input: [
+    { name: "pid", kind: ["integer", 9007199254740991], required: true, in: "query" },
+  ],
+  },
   reload: {
     name: "reload", method: "POST", path: "/v1/reload", socket: "admin", seconds: 300, limit: 4194304, answer: "Reloaded",
     input: [
@@ -440,6 +446,13 @@ export abstract class BothCalls {
   /** This API as an OpenAPI document. */
   async openAPI(input: Record<string, never> = {}, options: Options = {}): Promise<Uint8Array> {
     return (await this.call(operations.openAPI, input, options)) as Uint8Array;
+  }
+  /**
+   * Who a process is to the agent, and why. The client socket answers only the units that
+   * processes.askers names.
+   */
+  async process(input: { pid: number; }, options: Options = {}): Promise<types.Process> {
+    return (await this.call(operations.process, input, options)) as types.Process;
   }
   /** Who the caller is to the agent, and why. */
   async self(input: Record<string, never> = {}, options: Options = {}): Promise<types.Self> {

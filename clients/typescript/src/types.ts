@@ -112,6 +112,11 @@ export interface App {
   files: number;
   /** Sum of their sizes. */
   bytes: number;
+  /**
+   * When the log got this digest: milliseconds of the guest's clock since the kernel started;
+   * absent unless it is measured.
+   */
+  changed?: number;
   /** Its interval of coverage; absent if none is open. */
   covered?: Covered;
   /** Manifest digest, once measured. */
@@ -208,7 +213,7 @@ export interface Caller {
  * A kind of failure. docs/api.md says what each means. Later versions may add codes: treat one
  * that is not listed by its status.
  */
-export type Code = "activation-failed" | "ak-unusable" | "altered" | "app-changed" | "bad-declaration" | "bad-derived-key" | "bad-key-proof" | "bad-signature" | "body-timeout" | "body-too-large" | "busy" | "container-config" | "container-image" | "container-root" | "container-state" | "counter-behind" | "counter-lost" | "damaged" | "delivery-changed" | "digest-not-authorised" | "disk-changed" | "disk-cipher" | "disk-digest" | "disk-exists" | "disk-failed" | "disk-full" | "disk-header" | "disk-no-recovery" | "disk-older" | "disk-other" | "disk-read-only" | "disk-requirement" | "disk-segment" | "disk-slot" | "disk-token" | "disk-unprepared" | "disk-unproven" | "duplicate-member" | "event-quota" | "event-rate" | "evidence-replayed" | "exists" | "guest-policy-changed" | "handed-over" | "ima-not-permitted" | "ima-not-quoted" | "ima-start" | "ima-too-long" | "ima-unavailable" | "internal" | "interrupted" | "invalid-value" | "later-version" | "log-desynchronised" | "log-full" | "malformed" | "malformed-json" | "malformed-message" | "manifest-lost" | "measurement-failed" | "method-not-allowed" | "missing" | "no-app" | "no-preparation" | "no-recovery" | "no-release-key" | "no-sender" | "no-such-app" | "no-such-disk" | "no-such-path" | "no-system-unit" | "no-usable-slot" | "not-found" | "not-permitted" | "not-systemd" | "nothing-to-do" | "old-generation" | "other-app" | "other-associated-data" | "other-chip" | "other-measurement" | "other-preparation" | "other-request" | "other-sender" | "other-store-key" | "other-ticket" | "other-tpm" | "other-unit" | "other-user" | "other-vmpl" | "out-of-resources" | "pcr-mismatch" | "peer-gone" | "peer-unknown" | "platform-absent" | "platform-busy" | "platform-key-wiped" | "platform-malformed" | "platform-other-key" | "platform-refused" | "platform-stale" | "platform-timeout" | "platform-vmpl" | "preparation-expired" | "preparation-used" | "quota-exceeded" | "receipt-forged" | "recipients-needed" | "release-expired" | "release-older" | "release-policy" | "release-signature" | "renamed" | "rolled-back" | "root-unavailable" | "shutting-down" | "start-beyond-log" | "store-in-use" | "store-key-needed" | "successor-refused" | "tcb-below" | "throttled" | "ticket-expired" | "ticket-forged" | "ticket-unknown" | "ticket-used" | "timeout" | "too-many-connections" | "too-many-tickets" | "tpm-cleared" | "tpm-refuses" | "tpm-secret-damaged" | "tpm-secret-missing" | "tpm-timeout" | "tpm-unavailable" | "transfer-too-large" | "truncated" | "unavailable" | "unknown-member" | "unknown-parameter" | "unknown-version" | "upgrade-unfinished" | "weaker-slot" | "wrong-identity" | "wrong-key" | (string & {});
+export type Code = "activation-failed" | "ak-unusable" | "altered" | "app-changed" | "bad-declaration" | "bad-derived-key" | "bad-key-proof" | "bad-signature" | "body-timeout" | "body-too-large" | "busy" | "container-config" | "container-image" | "container-root" | "container-state" | "counter-behind" | "counter-lost" | "damaged" | "delivery-changed" | "digest-not-authorised" | "disk-changed" | "disk-cipher" | "disk-digest" | "disk-exists" | "disk-failed" | "disk-full" | "disk-header" | "disk-no-recovery" | "disk-older" | "disk-other" | "disk-read-only" | "disk-requirement" | "disk-segment" | "disk-slot" | "disk-token" | "disk-unprepared" | "disk-unproven" | "duplicate-member" | "event-quota" | "event-rate" | "evidence-replayed" | "exists" | "guest-policy-changed" | "handed-over" | "ima-not-permitted" | "ima-not-quoted" | "ima-start" | "ima-too-long" | "ima-unavailable" | "internal" | "interrupted" | "invalid-value" | "later-version" | "log-desynchronised" | "log-full" | "malformed" | "malformed-json" | "malformed-message" | "manifest-lost" | "measurement-failed" | "method-not-allowed" | "missing" | "no-app" | "no-preparation" | "no-recovery" | "no-release-key" | "no-sender" | "no-such-app" | "no-such-disk" | "no-such-path" | "no-such-process" | "no-system-unit" | "no-usable-slot" | "not-found" | "not-permitted" | "not-systemd" | "nothing-to-do" | "old-generation" | "other-app" | "other-associated-data" | "other-chip" | "other-measurement" | "other-preparation" | "other-request" | "other-sender" | "other-store-key" | "other-ticket" | "other-tpm" | "other-unit" | "other-user" | "other-vmpl" | "out-of-resources" | "pcr-mismatch" | "peer-gone" | "peer-unknown" | "platform-absent" | "platform-busy" | "platform-key-wiped" | "platform-malformed" | "platform-other-key" | "platform-refused" | "platform-stale" | "platform-timeout" | "platform-vmpl" | "preparation-expired" | "preparation-used" | "process-not-permitted" | "process-unknown" | "quota-exceeded" | "receipt-forged" | "recipients-needed" | "release-expired" | "release-older" | "release-policy" | "release-signature" | "renamed" | "rolled-back" | "root-unavailable" | "shutting-down" | "start-beyond-log" | "store-in-use" | "store-key-needed" | "successor-refused" | "tcb-below" | "throttled" | "ticket-expired" | "ticket-forged" | "ticket-unknown" | "ticket-used" | "timeout" | "too-many-connections" | "too-many-tickets" | "tpm-cleared" | "tpm-refuses" | "tpm-secret-damaged" | "tpm-secret-missing" | "tpm-timeout" | "tpm-unavailable" | "transfer-too-large" | "truncated" | "unavailable" | "unknown-member" | "unknown-parameter" | "unknown-version" | "upgrade-unfinished" | "weaker-slot" | "wrong-identity" | "wrong-key" | (string & {});
 /**
  * A Container is the container that a process is in, as the agent measured it before its first
  * process ran: the log has an event of it.
@@ -894,6 +899,44 @@ export interface Problem {
   retryAfter?: number;
   /** JSON Pointer (RFC 6901) or name of the parameter at fault. */
   where?: string;
+}
+/**
+ * Process is the answer of GET /v1/process: who a process of this machine is to the agent. All of
+ * it is of one process, which had not ended when the answer was made.
+ */
+export interface Process {
+  /** Number of the process. */
+  pid: number;
+  /** When it started: CLOCK_BOOTTIME in milliseconds. */
+  started: number;
+  /** Effective uid, seen from the agent's user namespace. */
+  uid: number;
+  /** Effective gid. */
+  gid: number;
+  /** Whether the log vouches for the app as its files are now. */
+  measured: Finding;
+  /**
+   * Whether it vouches for what the process could run since it started: measured before, covered
+   * and unchanged since.
+   */
+  sinceStart: Finding;
+  /** Declared app with this unit and user, or of this container. */
+  app?: string;
+  /** Measured container that the process is in. */
+  container?: Container;
+  /** Interval of coverage of the app; absent if none is open. */
+  covered?: Covered;
+  /**
+   * Of what the log has of the app now: its manifest, or the root file system of the container;
+   * absent unless it is measured.
+   */
+  digest?: Uint8Array;
+  /** An observation, never proof. */
+  executable?: Executable;
+  /** Systemd system unit, if there is one. */
+  unit?: string;
+  /** Why there is no unit. */
+  unitReason?: string;
 }
 /** ProvisionedSecret is a secret that root provisioned, without its content. */
 export interface ProvisionedSecret {
