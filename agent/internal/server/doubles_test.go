@@ -71,6 +71,7 @@ func (f *fakeProcess) Close() error { f.ended.Store(true); return nil }
 // number 9998 cannot be looked at, and 9997 ends while it is.
 type fakeProcesses struct {
 	unit    string // in place of billing.service
+	earlier uint64 // when the first process of its unit started; 0: with it
 	numbers error
 	asked   *atomic.Int64
 }
@@ -87,7 +88,11 @@ func (f fakeProcesses) Find(pid int) (*caller.Peer, error) {
 	}
 	p := &fakeProcess{}
 	p.ended.Store(pid == 9997)
-	return &caller.Peer{PID: pid, UID: 1000, Started: 5000, Unit: cmp.Or(f.unit, "billing.service"), Method: evidence.MethodPidfd, Process: p}, nil
+	found := &caller.Peer{PID: pid, UID: 1000, Started: 5000, Unit: cmp.Or(f.unit, "billing.service"), Method: evidence.MethodPidfd, Process: p}
+	if f.earlier != 0 {
+		found.UnitStarted = func() uint64 { return f.earlier }
+	}
+	return found, nil
 }
 
 func (f fakeProcesses) Numbers(*caller.Peer) error { return f.numbers }

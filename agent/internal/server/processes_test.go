@@ -99,10 +99,13 @@ func TestSinceStart(t *testing.T) {
 		apps            []api.App
 		container       *caller.App
 		unit            string
+		earlier         uint64 // when the unit's first process started
 		measured, start bool
 		digest          *evidence.Digest
 	}{
 		{name: "measured before", apps: app(4000, since(4000)), measured: true, start: true, digest: digest},
+		{name: "measured before, but not before the first process of the unit", apps: app(4000, since(3000)), earlier: 3500, measured: true, digest: digest},
+		{name: "measured before the first process of the unit", apps: app(3000, since(3000)), earlier: 3500, measured: true, start: true, digest: digest},
 		{name: "changed since", apps: app(6000, since(4000)), measured: true, digest: digest},
 		{name: "changed in the tick of its start", apps: app(5009, since(4000)), measured: true, digest: digest},
 		{name: "covered since later", apps: app(4000, since(6000)), measured: true, digest: digest},
@@ -122,7 +125,7 @@ func TestSinceStart(t *testing.T) {
 				return inContainer(c.container)(p)
 			}
 		}
-		r := run(t, f, Limits{}, func(o *Config) { o.Processes = fakeProcesses{unit: c.unit} })
+		r := run(t, f, Limits{}, func(o *Config) { o.Processes = fakeProcesses{unit: c.unit, earlier: c.earlier} })
 		_, b, p := ask(t, as(r.client, 1000), "GET", about("4711"), "")
 		if p != nil {
 			t.Errorf("%s: %s", c.name, b)
