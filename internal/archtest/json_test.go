@@ -39,7 +39,7 @@ var documents = []reflect.Type{
 	reflect.TypeFor[verify.Appraisal](), reflect.TypeFor[verify.Claims](), reflect.TypeOf((*verify.Policy).Explain).Out(0).Elem(),
 	reflect.TypeFor[keys.Challenge](), reflect.TypeFor[keys.Enrolment](), reflect.TypeFor[keys.Listed](), reflect.TypeFor[tpmkeys.Auths](), reflect.TypeFor[collateral.Fetched](),
 	reflect.TypeFor[relying.Challenge](), reflect.TypeFor[relying.Request](), reflect.TypeFor[relying.Answer](), reflect.TypeFor[relying.History](),
-	reflect.TypeFor[api.Problem](), reflect.TypeFor[api.Status](), reflect.TypeFor[api.Self](), reflect.TypeFor[api.Apps](), reflect.TypeFor[api.Reloaded](),
+	reflect.TypeFor[api.Problem](), reflect.TypeFor[api.Status](), reflect.TypeFor[api.Self](), reflect.TypeFor[api.Process](), reflect.TypeFor[api.Apps](), reflect.TypeFor[api.Reloaded](),
 	reflect.TypeFor[api.AK](), reflect.TypeFor[api.ActivateRequest](), reflect.TypeFor[api.Activated](), reflect.TypeFor[api.Replaced](),
 	reflect.TypeFor[api.EvidenceRequest](), reflect.TypeFor[api.DeriveRequest](), reflect.TypeFor[api.Derived](),
 	reflect.TypeFor[api.SignRequest](), reflect.TypeFor[api.Signed](), reflect.TypeFor[api.PublicKey](),

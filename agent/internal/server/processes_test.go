@@ -70,8 +70,8 @@ func TestWhoMayAsk(t *testing.T) {
 	}
 }
 
-// TestWhichProcess: the number is a plain decimal number, and a process that ended before or while it was
-// looked at is no answer.
+// TestWhichProcess: the number is a plain decimal number, and a process that ended, before or while the
+// agent looked at it, gives no answer.
 func TestWhichProcess(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
 	for pid, want := range map[string]api.Code{
