@@ -112,15 +112,23 @@ func onMachine(t *testing.T, checks []check) {
 	s.console()
 }
 
-// scene prints what helps to see why a check failed: what the agent and systemd say then.
+// sceneTime is the longest time for what scene prints. The check may have failed since the limit of the
+// run was over, and its last script may still run in the machine.
+const sceneTime = 3 * time.Minute
+
+// scene prints what helps to see why a check failed: what the agent, systemd, units that failed and
+// the end of the journal say then.
 func (s *session) scene() {
 	if !s.t.Failed() || s.machine.port == nil {
 		return
 	}
-	r, err := s.machine.code(s.ctx, `date -Is; cat /proc/loadavg
-systemctl --failed --no-legend --no-pager
-agentctl status 2>&1
-for unit in agentd billing; do echo "== $unit"; journalctl -u $unit -o short-monotonic --no-pager -b -n 25; done`)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), sceneTime)
+	defer cancel()
+	r, err := s.machine.code(ctx, `date -Is; cat /proc/loadavg
+failed=$(systemctl --failed --plain --no-legend --no-pager | cut -d " " -f 1)
+timeout 30 agentctl status 2>&1
+for unit in agentd billing $failed; do echo "== $unit"; journalctl -u "$unit" -o short-monotonic --no-pager -b -n 25; done
+echo "== all"; journalctl -o short-monotonic --no-pager -b -n 60`)
 	s.t.Logf("the machine after that: %v\n%s", err, r.Output)
 }
 
