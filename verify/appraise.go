@@ -58,6 +58,9 @@ func (v *Verifier) begin(m Material, expect Expect, now time.Time) (*appraiser, 
 	if err := expect.check(m, now); err != nil {
 		return nil, err
 	}
+	if expect.Enrolments == nil {
+		expect.Enrolments = v.enrolled
+	}
 	return &appraiser{
 		Verifier: v, p: v.policy, material: m, expect: expect, now: now,
 		Findings: check.NewFindings(order, v.ignored), binding: BindingNone, structure: BindingNone,

@@ -31,7 +31,7 @@ type Expect struct {
 
 	// Enrolments are those apart from the policy. They count if it says outside_enrolments =
 	// "approved", and the appraisal then names the set. It may have all machines, or only the one
-	// that a database has for the key of this evidence.
+	// that a database has for the key of this evidence. nil: those of [Config.Enrolments].
 	Enrolments *keys.Enrolments
 
 	// IMAList is the list of IMA, whole and in pieces: what the kernel measured, which it shows in

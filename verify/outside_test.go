@@ -146,3 +146,35 @@ func TestOutsideInPolicies(t *testing.T) {
 		t.Error("pending enrolments would count")
 	}
 }
+
+// TestEnrolmentsOfConfig: a verifier uses the set that it was made with, unless one comes with what is
+// expected.
+func TestEnrolmentsOfConfig(t *testing.T) {
+	document := evidencetest.New().Encode(t)
+	approved, pending := setOf(t, recipeAK(), "alice"), setOf(t, recipeAK(), "")
+	for _, c := range []struct {
+		name            string
+		config, request *keys.Enrolments
+		by              string // that the appraisal names
+		verdict         Verdict
+	}{
+		{"of the verifier", approved, nil, "alice", Pass},
+		{"of the verifier, pending", pending, nil, "", Fail},
+		{"of the request before that of the verifier", pending, approved, "alice", Pass},
+		{"of the request, pending, before that of the verifier", approved, pending, "", Fail},
+	} {
+		o := baseOptions(t)
+		v, err := New(mustPolicy(t, makePolicy("outside_enrolments = \"approved\"\n", "")), Config{Roots: Roots{SNP: o.Roots}, Revocation: Revocation{SNP: o.Revocation}, Enrolments: c.config})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Enrolments = c.request
+		a, err := v.Appraise(document, o.expect(), o.Time)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Verdict != c.verdict || a.Enrolments == nil || a.Enrolments.By != c.by {
+			t.Errorf("%s: %s, the appraisal names %+v", c.name, a.Verdict, a.Enrolments)
+		}
+	}
+}

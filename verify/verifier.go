@@ -59,6 +59,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
@@ -77,6 +78,10 @@ type Config struct {
 	// IMAReferences are files of digests that the policy names by their SHA-256, as "agentctl
 	// policy reference" writes them. Each that it names must be there.
 	IMAReferences [][]byte
+
+	// Enrolments are those apart from the policy, for evidence that is appraised without
+	// Expect.Enrolments. See there.
+	Enrolments *keys.Enrolments
 
 	// CacheEntries is the number of verified reports, revocation lists and chains to
 	// remember, each of about 30 KB; 0 remembers nothing. What depends on time or
@@ -99,8 +104,9 @@ type Revocation struct {
 type Verifier struct {
 	policy    *rule.Compiled
 	platforms report.Platforms
-	given     [][]byte     // Config.Certificates
-	cache     *cache.Cache // nil if nothing is remembered
+	given     [][]byte         // Config.Certificates
+	enrolled  *keys.Enrolments // Config.Enrolments
+	cache     *cache.Cache     // nil if nothing is remembered
 
 	// ignored are checks that count as passed whatever they found. Tests show with it that
 	// each check is the only one that stops its attack.
@@ -134,7 +140,7 @@ func New(p *Policy, c Config) (*Verifier, error) {
 	if err := compiled.Refer(c.IMAReferences); err != nil {
 		return nil, misuse("%w", err)
 	}
-	v := &Verifier{policy: compiled, given: slices.Clone(c.Certificates)}
+	v := &Verifier{policy: compiled, given: slices.Clone(c.Certificates), enrolled: c.Enrolments}
 	if c.CacheEntries > 0 {
 		v.cache = cache.New(c.CacheEntries)
 	}

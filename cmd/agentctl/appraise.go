@@ -107,13 +107,8 @@ func (t *terminal) appraisalInputs(f *appraisalFlags) (*appraisalInputs, error) 
 		return nil, err
 	}
 	o.policy, o.Audience = policy, f.audience
-	if f.enrolments != "" {
-		if policy.Outside != verify.OutsideApproved {
-			return nil, misuse(errors.New("--enrolments: the policy does not look at enrolments apart from it")).withHint(`put outside_enrolments = "approved" at the head of the policy, or leave the flag out`)
-		}
-		if o.Enrolments, err = t.readEnrolments(f.enrolments); err != nil {
-			return nil, err
-		}
+	if err := t.addEnrolments(f.enrolments, policy, &o.Config); err != nil {
+		return nil, err
 	}
 	for _, name := range f.references {
 		b, err := t.readInput(name, ima.MaxReference)

@@ -77,6 +77,8 @@ challenge, ticket, message and receipt. Without it, files come and go by any car
                     it. A policy with continuation = "required" wants one
   --save-log FILE   if accepted, write the state of the log for the next time
   --replace-known-log  begin a new history, as of another boot
+  --enrolments FILE|DIR  enrolments apart from the policy, of "agentctl enroll add". They
+                    count if it says outside_enrolments = "approved"
   --collateral DIR  certificates and revocation lists from "agentctl collateral fetch"
   --certificate FILE  further certificates, PEM or DER; may be repeated
   --crl FILE        a revocation list of the root, DER; may be repeated

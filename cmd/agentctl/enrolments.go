@@ -15,6 +15,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/verify"
 )
 
 // maxEnrolments is the most that is read of enrolments apart from a policy, in bytes.
@@ -54,6 +55,18 @@ func (t *terminal) readEnrolments(path string) (*keys.Enrolments, error) {
 		return nil, misuse(err).withHint("each file that ends in " + enrolmentSuffix + " has enrolments as `agentctl enroll add` writes them, one on each line")
 	}
 	return set, nil
+}
+
+// addEnrolments reads enrolments apart from a policy that looks at them.
+func (t *terminal) addEnrolments(path string, policy *verify.Policy, c *verify.Config) (err error) {
+	if path == "" {
+		return nil
+	}
+	if policy.Outside != verify.OutsideApproved {
+		return misuse(errors.New("enrolments: the policy does not look at enrolments apart from it")).withHint(`put outside_enrolments = "approved" at the head of the policy, or leave --enrolments out`)
+	}
+	c.Enrolments, err = t.readEnrolments(path)
+	return err
 }
 
 // enrolmentList is what the commands about enrolments print as JSON.

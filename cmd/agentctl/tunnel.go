@@ -198,7 +198,7 @@ func (e *tunnelProcess) load(k *tunnelKeys) (*tunnel.Settings, error) {
 			return nil, err
 		}
 		s.Trust = trust.Config
-		if err := addFolder(k.Collateral, &s.Trust); err != nil {
+		if err := errors.Join(addFolder(k.Collateral, &s.Trust), e.t.addEnrolments(k.Enrolments, s.Policy, &s.Trust)); err != nil {
 			return nil, err
 		}
 	}

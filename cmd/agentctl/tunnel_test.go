@@ -62,6 +62,8 @@ func TestTunnelSettings(t *testing.T) {
 		{tunnel.Serve, "close_open = true\n", "give policy too"},
 		{tunnel.Serve, "crl = [\"c\"]\n", "give policy too"},
 		{tunnel.Serve, "collateral = \"c\"\n", "give policy too"},
+		{tunnel.Serve, "enrolments = \"e\"\n", "give policy too"},
+		{tunnel.Connect, policy + "enrolments = \"-\"\n", "standard input cannot be read again"},
 		{tunnel.Connect, "policy = \"-\"\n", "standard input cannot be read again"},
 		{tunnel.Serve, "server_name = \"n\"\n", "this is for the other end"},
 		{tunnel.Connect, policy + "well_known = true\n", "this is for the other end"},
@@ -107,6 +109,10 @@ func TestTunnelCaller(t *testing.T) {
 	k.AnyProgram = true
 	if s, err := e.load(&k); err != nil || !s.Verifier.AcceptAnyCaller {
 		t.Errorf("any caller: %v", err)
+	}
+	k.Enrolments = t.TempDir()
+	if _, err := e.load(&k); err == nil || !strings.Contains(err.Error(), "the policy does not look at enrolments") {
+		t.Errorf("enrolments that would not count: %v", err)
 	}
 }
 

@@ -39,6 +39,7 @@ type tunnelKeys struct {
 	CRLs        []string        `toml:"crl"`
 	ForEvidence []string        `toml:"evidence_certificate"`
 	Collateral  string          `toml:"collateral"`
+	Enrolments  string          `toml:"enrolments"`
 	Continue    config.Duration `toml:"continue"`
 	TestRoot    string          `toml:"trust_test_root_that_vouches_for_no_hardware"`
 
@@ -89,6 +90,7 @@ func (f *tunnelFlags) add(c *cobra.Command, role tunnel.Role) {
 	flags.StringArrayVar(&k.CRLs, "crl", nil, "")
 	flags.StringArrayVar(&k.ForEvidence, "evidence-certificate", nil, "")
 	flags.StringVar(&k.Collateral, "collateral", "", "")
+	flags.StringVar(&k.Enrolments, "enrolments", "", "")
 	flags.DurationVar((*time.Duration)(&k.Continue), "continue", 0, "")
 	flags.StringVar(&k.AccessLog, "access-log", "", "")
 	flags.StringVar(&k.Metrics, "metrics", "", "")
@@ -177,14 +179,14 @@ func (k *tunnelKeys) check(role tunnel.Role) error {
 		{k.ProxyProtocol != "" && k.ProxyProtocol != "v2", "proxy-protocol: want v2"},
 		{k.WellKnown && verifies, "well-known and policy contradict each other: a client that asks for evidence shows none"},
 		{k.WellKnown && !k.Attest, "well-known shows evidence: give attest too"},
-		{!verifies && (k.Continue != 0 || k.Collateral != "" || k.Audience != "" || k.Fresh || k.Warn || k.CloseOpen || k.AnyProgram || k.TestRoot != "" || len(k.CRLs)+len(k.ForEvidence) > 0),
+		{!verifies && (k.Continue != 0 || k.Collateral != "" || k.Enrolments != "" || k.Audience != "" || k.Fresh || k.Warn || k.CloseOpen || k.AnyProgram || k.TestRoot != "" || len(k.CRLs)+len(k.ForEvidence) > 0),
 			"audience, fresh, continue, warn, close-open and what is trusted are for an end that verifies: give policy too"},
 	} {
 		if x.wrong {
 			return errors.New(x.says)
 		}
 	}
-	for _, name := range append(append([]string{k.Certificate, k.Key, k.Roots, k.Policy, k.TestRoot, k.Collateral}, k.CRLs...), k.ForEvidence...) {
+	for _, name := range append(append([]string{k.Certificate, k.Key, k.Roots, k.Policy, k.TestRoot, k.Collateral, k.Enrolments}, k.CRLs...), k.ForEvidence...) {
 		if name == "-" {
 			return errors.New("a file is -, and standard input cannot be read again at a reload: name a file")
 		}

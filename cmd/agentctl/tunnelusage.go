@@ -107,6 +107,8 @@ const tunnelVerifyUsage = `  --fresh                ask for a report of its own 
                          changed in the machine since then is not seen (default: never)
   --collateral DIR       certificates and revocation lists of all machines, from "agentctl
                          collateral fetch"
+  --enrolments FILE|DIR  enrolments apart from the policy, of "agentctl enroll add". They
+                         count if it says outside_enrolments = "approved"
   --crl FILE             a revocation list of the root, DER; may be repeated
   --evidence-certificate FILE
                          further certificates for evidence, PEM or DER; may be repeated

@@ -13,7 +13,38 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/delivery"
+	"github.com/cvm-agentd/agentd/test/simulated/relying"
 )
+
+// TestEnrolmentsApart: by files and over a connection, a machine whose key only a list apart from the
+// policy has gets a secret once a party approved it, and not before.
+func TestEnrolmentsApart(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	text, err := os.ReadFile(filepath.Join(b.home, "billing.toml"))
+	must(t, err)
+	b.file("billing.toml", append([]byte("outside_enrolments = \"approved\"\n"), text...))
+	pending, approved := b.file("pending", relying.Enrolment(t, b.Machine, "")), filepath.Join(b.home, "approved")
+	must(t, os.Mkdir(approved, 0o700))
+	must(t, os.WriteFile(filepath.Join(approved, "machine.json"), relying.Enrolment(t, b.Machine, "alice"), 0o600))
+	c := b.serve(delivery.Unit)
+	b.ticket("d", "token")
+	for what, more := range map[string][]string{"no list": nil, "pending": {"--enrolments", pending}} {
+		b.refused("by files, "+what, "", 5, "hunter2", b.sending("d", "token", more...)...)
+		b.refused("over a connection, "+what, "", 5, "hunter2", b.over(c.address, more...)...)
+	}
+	if got := b.stored(); got != "" {
+		t.Errorf("stored: %s", got)
+	}
+	b.do("", "secret", "receive", b.file("message", b.send("d", "token", "hunter2", "--enrolments", approved)))
+	if got := b.loaded("billing.service", "token"); got != "hunter2" {
+		t.Errorf("by files, the unit gets %q", got)
+	}
+	b.do("swordfish", b.over(c.address, "--replace", "--enrolments", approved)...)
+	if got := b.loaded("billing.service", "token"); got != "swordfish" {
+		t.Errorf("over a connection, the unit gets %q", got)
+	}
+}
 
 // TestDelivered: a secret arrives at the unit of its app and at no other, is replaced by a later
 // delivery, and the relying party has a receipt of each.

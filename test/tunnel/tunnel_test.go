@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/attestedtls"
+	"github.com/cvm-agentd/agentd/test/simulated/relying"
 )
 
 // relyingLeaf is a certificate with its key, and what vouches for it.
@@ -181,6 +182,52 @@ func TestPolicyTurns(t *testing.T) {
 		wasReset(t, "the open connection", open)
 		outside.says("withdrawn: attested TLS: policy", 1)
 	}
+}
+
+// TestEnrolmentsTurn: a machine counts once its enrolment apart from the policy is approved and the end
+// outside has read that, and not any more once it is removed. Open connections end then, if so asked.
+func TestEnrolmentsTurn(t *testing.T) {
+	_, there := machines(t)
+	inside := serves(t, there, service(t, anyPort, echo).Addr().String())
+	text, err := os.ReadFile(there.Policy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	policy, folder := filepath.Join(dir, "policy.toml"), filepath.Join(dir, "enrolments")
+	machine := filepath.Join(folder, "machine.json")
+	write := func(file string, content []byte) {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(policy, append([]byte("outside_enrolments = \"approved\"\n"), text...))
+	write(machine, relying.Enrolment(t, there, ""))
+	outside := startEnd(t, there, "connect", "--config", settings(t, policy, there.Root(), inside.address, "close_open = true\nenrolments = \""+folder+"\"\n"))
+	resets(t, "while it is pending", outside.address)
+	outside.says("refused: attested TLS: policy", 1)
+
+	write(machine, relying.Enrolment(t, there, "alice"))
+	outside.reload("agentctl: reloaded")
+	open := dialed(t, "tcp", outside.address)
+	if err := exchange(open); err != nil {
+		t.Fatalf("once it is approved: %v", err)
+	}
+	write(machine, []byte("{}\n"))
+	outside.reload("the settings of before stay in force")
+	if err := exchange(open); err != nil {
+		t.Fatalf("after a reload of a list that cannot be read: %v", err)
+	}
+	if err := os.Remove(machine); err != nil {
+		t.Fatal(err)
+	}
+	outside.reload("agentctl: reloaded")
+	wasReset(t, "the open connection, once it is removed", open)
+	resets(t, "once it is removed", outside.address)
+	outside.says("withdrawn: attested TLS: policy", 1)
 }
 
 // TestServeIsKilled: when the end inside is killed, the program sees a reset, also in the middle of an

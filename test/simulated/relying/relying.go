@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -37,6 +38,26 @@ func Trust(tb testing.TB, m *simulated.Machine) verify.Config {
 		tb.Fatal(err)
 	}
 	return verify.Config{Roots: verify.Roots{SNP: roots}}
+}
+
+// Enrolment returns a line with the enrolment of the attestation key of m apart from a policy: approved
+// if by names a party, else pending. Which key that is, the machine says; no challenge proved it.
+func Enrolment(tb testing.TB, m *simulated.Machine, by string) []byte {
+	tb.Helper()
+	st, err := m.Client().Status(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	name := keys.Name(st.AKName)
+	l, err := keys.NewListed(&keys.Enrolment{Type: keys.EnrolmentType, EK: name, AK: name, EKIssuer: keys.NoIssuer, Enrolled: time.Now().UTC().Truncate(time.Second)}, by, time.Now())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	line, err := l.Encode()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return line
 }
 
 // Leaf returns a certificate of a server with this name, and the roots that vouch for it.
