@@ -3,6 +3,7 @@
 package tunnel
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -270,6 +271,12 @@ func resets(t *testing.T, what, address string) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(patience))
 	wasReset(t, what, c)
+}
+
+// relyingLeaf is a certificate with its key, and what vouches for it.
+type relyingLeaf struct {
+	roots *x509.CertPool
+	pair  tls.Certificate
 }
 
 // leaf writes a certificate for a name, its key and the roots that vouch for it, and returns the flags

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
@@ -16,20 +15,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/test/simulated/relying"
 )
-
-// relyingLeaf is a certificate with its key, and what vouches for it.
-type relyingLeaf struct {
-	roots *x509.CertPool
-	pair  tls.Certificate
-}
 
 // TestBothMachines: two machines accept each other, each with an agent of its own.
 func TestBothMachines(t *testing.T) {
@@ -43,40 +34,6 @@ func TestBothMachines(t *testing.T) {
 	silent := connects(t, there, inside.address)
 	resets(t, "a client that shows no evidence", silent.address)
 	silent.says("not-attested", 1)
-}
-
-// TestRelay: an attacker in the network has a copy of the private key of the certificate. It answers
-// the end outside itself, and passes on the evidence of the real machine. Case 129.
-func TestRelay(t *testing.T) {
-	_, there := machines(t)
-	own, roots, stolen := leaf(t, "server.example")
-	var heard atomic.Int64
-	l := service(t, anyPort, func(c net.Conn) { heard.Add(1); echo(c) })
-	inside := serves(t, there, l.Addr().String(), own...)
-	if err := exchange(dialed(t, "tcp", connects(t, there, inside.address, roots...).address)); err != nil {
-		t.Fatalf("without an attacker: %v", err)
-	}
-	heard.Store(0)
-	config := &tls.Config{RootCAs: stolen.roots, ServerName: "server.example", Certificates: []tls.Certificate{stolen.pair}, NextProtos: []string{attestedtls.Protocol}}
-	attacker := service(t, anyPort, func(c net.Conn) {
-		real, err := tls.Dial("tcp", inside.address, config)
-		if err != nil {
-			return
-		}
-		defer real.Close()
-		victim := tls.Server(c, config)
-		go io.Copy(real, victim)
-		io.Copy(victim, real)
-	})
-	outside := connects(t, there, attacker.Addr().String(), roots...)
-	c := dialed(t, "tcp", outside.address)
-	io.WriteString(c, "a secret")
-	wasReset(t, "through an attacker", c)
-	outside.says("refused: attested TLS: exporter: ", 1)
-	inside.says("the other end refused (exporter)", 1)
-	if n := heard.Load(); n > 0 {
-		t.Errorf("the service heard of %d connections of the attacker", n)
-	}
 }
 
 // TestManyAtOnce: two hundred connections at once each get their own bytes, through two processes.
