@@ -13,13 +13,14 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/junit"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
 // readJUnit reads a document as a server does, and returns its suites.
-func readJUnit(t *testing.T, text string) []junitSuite {
+func readJUnit(t *testing.T, text string) []junit.Suite {
 	t.Helper()
-	var doc junitSuites
+	var doc junit.Suites
 	if err := xml.Unmarshal([]byte(text), &doc); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -53,7 +54,7 @@ func TestJUnitOfAnyAppraisal(t *testing.T) {
 	for range 50 {
 		a := anyAppraisal(random, model, strangers)
 		var out bytes.Buffer
-		if err := (&terminal{out: &out}).writeJUnit("x", []junitSuite{junit(hostile, a)}); err != nil {
+		if err := (&terminal{out: &out}).writeJUnit("x", []junit.Suite{junitOf(hostile, a)}); err != nil {
 			t.Fatal(err)
 		}
 		if steers(out.String()) {
@@ -89,7 +90,7 @@ func TestJUnitNeverGreen(t *testing.T) {
 	for _, verdict := range []verify.Verdict{verify.Pass, verify.Fail} {
 		a.Verdict = verdict
 		var out bytes.Buffer
-		if err := (&terminal{out: &out}).writeJUnit("x", []junitSuite{junit("e.json", &a)}); err != nil {
+		if err := (&terminal{out: &out}).writeJUnit("x", []junit.Suite{junitOf("e.json", &a)}); err != nil {
 			t.Fatal(err)
 		}
 		if s := readJUnit(t, out.String())[0]; (s.Failures > 0) != (verdict == verify.Fail) {

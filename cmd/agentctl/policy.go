@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/junit"
 	"github.com/cvm-agentd/agentd/internal/verdict"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -254,7 +255,7 @@ type dryRun struct {
 
 func (t *terminal) checkEach(o *appraisalInputs, names []string, f *formatFlags) error {
 	code := exitOK
-	var suites []junitSuite
+	var suites []junit.Suite
 	for _, name := range names {
 		c, err := t.readCarried(name)
 		if err != nil {
@@ -275,7 +276,7 @@ func (t *terminal) checkEach(o *appraisalInputs, names []string, f *formatFlags)
 			code = a.ExitCode()
 		}
 		if f.format == formatJUnit {
-			suites = append(suites, junit(name, a))
+			suites = append(suites, junitOf(name, a))
 			continue
 		}
 		if err := t.printDryRun(name, a, f); err != nil {

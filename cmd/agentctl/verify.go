@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/junit"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -248,7 +249,7 @@ func (t *terminal) printAs(a *verify.Appraisal, f *verifyFlags, args []string) e
 	case f.format == formatJSON:
 		return t.writeJSON(a)
 	case f.format == formatJUnit:
-		return t.writeJUnit("agentctl verify", []junitSuite{junit(slices.Concat(args, []string{string(a.Material)})[0], a)})
+		return t.writeJUnit("agentctl verify", []junit.Suite{junitOf(slices.Concat(args, []string{string(a.Material)})[0], a)})
 	}
 	t.printAppraisal(a, f.verbose)
 	return nil
