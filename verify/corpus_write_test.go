@@ -18,9 +18,9 @@ import (
 	"testing/cryptotest"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/corpus"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
-	"github.com/cvm-agentd/agentd/test/corpus"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -28,7 +28,7 @@ import (
 
 var writeCorpus = flag.Bool("write-corpus", false, "write testdata/corpus anew")
 
-const corpusDir = "testdata/corpus"
+const corpusDir = "../internal/corpus/cases"
 
 // TestWriteCorpus writes the corpus: every mutation of evidence, and the combinations of
 // parts of two machines. The same source gives the same files.
@@ -60,6 +60,9 @@ func TestWriteCorpus(t *testing.T) {
 	}
 	for _, c := range combinations() {
 		w.seeded(c.name, func() { w.combination(&c) })
+	}
+	for i, m := range acceptances() {
+		w.seeded("accepted "+m.name, func() { w.acceptance(i+1, &m) })
 	}
 	w.example(good)
 }
@@ -115,6 +118,22 @@ func encodePEM(ders []evidence.Bytes) []byte {
 }
 
 func (w *corpusWriter) mutation(m *mutation) {
+	c, o := w.made(m)
+	w.add(m.id, m.name, o, c)
+}
+
+// acceptance writes a case that must be accepted.
+func (w *corpusWriter) acceptance(number int, m *mutation) {
+	c, o := w.made(m)
+	a := w.appraised("", m.name, o, c)
+	if a.Verdict != Pass {
+		w.t.Fatalf("%s is refused:\n%s", m.name, explain(a))
+	}
+	w.file(fmt.Sprintf("accepted-%02d.case", number), c.Encode())
+}
+
+// made makes the material of a mutation, with the options for its appraisal.
+func (w *corpusWriter) made(m *mutation) (*corpus.Case, options) {
 	text := m.policy
 	if text == "" {
 		text = makePolicy(m.root, m.tables)
@@ -125,9 +144,9 @@ func (w *corpusWriter) mutation(m *mutation) {
 		m.opts(w.t, &o)
 	}
 	if m.raw != nil {
-		made := w.material(m.raw(w.t, &o))
-		w.add(m.id, m.name, text, o, made)
-		return
+		c := w.material(m.raw(w.t, &o))
+		c.Policy = []byte(text)
+		return c, o
 	}
 	r := evidencetest.New()
 	if m.recipe != nil {
@@ -137,12 +156,12 @@ func (w *corpusWriter) mutation(m *mutation) {
 	if m.bytes != nil {
 		document = m.bytes(w.t, document)
 	}
-	w.add(m.id, m.name, text, o, w.evidence(document))
+	return w.evidence(document, text), o
 }
 
 // evidence is a case of a document.
-func (w *corpusWriter) evidence(document []byte) *corpus.Case {
-	c := new(corpus.Case)
+func (w *corpusWriter) evidence(document []byte, policy string) *corpus.Case {
+	c := &corpus.Case{Policy: []byte(policy)}
 	c.Evidence, c.Shared = w.strip(document)
 	return c
 }
@@ -162,10 +181,21 @@ func (w *corpusWriter) material(m rawMaterial) *corpus.Case {
 	return c
 }
 
-// add writes one case, after appraising it as the file will be.
-func (w *corpusWriter) add(id CheckID, about, policy string, o options, c *corpus.Case) {
+// add writes one case that must be refused, after appraising it as the file will be.
+func (w *corpusWriter) add(id CheckID, about string, o options, c *corpus.Case) {
 	w.t.Helper()
-	c.Check, c.About, c.Root, c.Policy = string(id), about, "test", []byte(policy)
+	a := w.appraised(id, about, o, c)
+	if a.Check(id).Verdict != Fail {
+		w.t.Fatalf("%s, %s: does not fail:\n%s", id, about, explain(a))
+	}
+	w.numbers[c.Check]++
+	w.file(fmt.Sprintf("%s-%02d.case", strings.ReplaceAll(c.Check, ".", "-"), w.numbers[c.Check]), c.Encode())
+}
+
+// appraised fills in a case from its options, and from its appraisal.
+func (w *corpusWriter) appraised(id CheckID, about string, o options, c *corpus.Case) *Appraisal {
+	w.t.Helper()
+	c.Check, c.About, c.Root = string(id), about, "test"
 	c.Time, c.Nonce, c.Audience, c.PublicKey, c.UserData, c.ReportData = o.Time, o.Nonce, o.Audience, o.PublicKey, o.UserData, o.ReportData
 	c.IMAList = o.IMAList
 	for _, b := range o.References {
@@ -196,15 +226,12 @@ func (w *corpusWriter) add(id CheckID, about, policy string, o options, c *corpu
 	if err != nil {
 		w.t.Fatalf("%s, %s: %v", id, about, err)
 	}
-	if a.Check(id).Verdict != Fail {
-		w.t.Fatalf("%s, %s: does not fail:\n%s", id, about, explain(a))
-	}
 	c.Class = int(a.Class)
 	for _, f := range failedIDs(a) {
 		c.Fails = append(c.Fails, string(f))
 	}
-	w.numbers[c.Check]++
-	w.file(fmt.Sprintf("%s-%02d.case", strings.ReplaceAll(c.Check, ".", "-"), w.numbers[c.Check]), c.Encode())
+	c.Features = caseFeatures(c)
+	return a
 }
 
 func (w *corpusWriter) appraise(c *corpus.Case, o options) (*Appraisal, error) {
@@ -254,7 +281,7 @@ func (w *corpusWriter) combination(c *combination) {
 	}
 	o := baseOptions(w.t)
 	o.Policy = mustPolicy(w.t, text)
-	w.add(c.id, c.name, text, o, w.evidence(document))
+	w.add(c.id, c.name, o, w.evidence(document, text))
 }
 
 func chipHex(letter byte) string { return hex.EncodeToString(bytes.Repeat([]byte{letter}, 64)) }
@@ -275,6 +302,12 @@ func TestCorpusIsCurrent(t *testing.T) {
 	}
 	for _, c := range combinations() {
 		files[string(c.id)+" "+c.name]--
+	}
+	for _, c := range all.Accepted {
+		files[c.About]++
+	}
+	for _, m := range acceptances() {
+		files[m.name]--
 	}
 	for what, n := range files {
 		if n != 0 {

@@ -13,9 +13,9 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/corpus"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/keys"
-	"github.com/cvm-agentd/agentd/test/corpus"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
 )
 
@@ -30,7 +30,7 @@ func policyTexts(t *testing.T) []string {
 	for _, c := range explained {
 		texts = append(texts, makePolicy(c.root, c.tables))
 	}
-	all, err := corpus.Read("testdata/corpus")
+	all, err := corpus.Read("../internal/corpus/cases")
 	if err != nil {
 		t.Fatal(err)
 	}

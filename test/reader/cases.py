@@ -3,8 +3,10 @@
 import base64
 import datetime
 import functools
+import glob
 import hashlib
 import json
+import os
 import re
 
 from cryptography import x509
@@ -53,7 +55,7 @@ def fresh(time, nonce, roots):
 
 def known_state(text):
     """known_state is what a verifier kept of a log."""
-    kept = json.loads(base64.b64decode(text))
+    kept = json.loads(text)
     state = log.State()
     state.head = {"count": kept["head"]["count"], "digest": base64.b64decode(kept["head"]["digest"])}
     state.time, state.pcr = kept["time"], kept["pcr"]
@@ -75,6 +77,25 @@ def known_state(text):
         values = {v["bank"]: base64.b64decode(v["value"]) for v in state.ima["values"]}
         state.ima = (state.ima["next"], values, not state.ima.get("paddedSHA1", False))
     return state
+
+
+def folder(path):
+    """folder reads a case as agentd-conformance hands it out (docs/conformance.md)."""
+    def given(name):
+        file = os.path.join(path, name)
+        return read(file) if os.path.exists(file) else None
+
+    top = os.path.dirname(os.path.abspath(__file__)) + "/../.."
+    roots = pem(path + "/roots.pem") if given("roots.pem") is not None else amd_roots(top)
+    case = fresh(given("time").decode(), given("nonce"), roots)
+    case["audience"] = (given("audience") or b"").decode() or None
+    case["public-key"], case["user-data"] = given("public-key"), given("user-data")
+    case["certificates"] = pem(path + "/certificates.pem") if given("certificates.pem") is not None else []
+    case["revocation"] = [read(f) for f in sorted(glob.glob(path + "/revocation-*.crl"))]
+    case["ima-list"] = given("ima-list")
+    if given("known-log.json") is not None:
+        case["known"] = known_state(given("known-log.json"))
+    return case, given("evidence")
 
 
 def load(path, folder):
@@ -99,6 +120,6 @@ def load(path, folder):
     if "ima-list" in head:
         case["ima-list"] = base64.b64decode(head["ima-list"][0])
     if "log-state" in head:
-        case["known"] = known_state(head["log-state"][0])
+        case["known"] = known_state(base64.b64decode(head["log-state"][0]))
     return head, case, evidence
 

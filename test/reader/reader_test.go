@@ -34,7 +34,7 @@ func look(t *testing.T, root string) {
 	t.Helper()
 	for _, pattern := range []string{
 		"test/reader/*.py", "docs/evidence.md", "docs/measurements.md", "docs/example/*",
-		"evidence/testdata/*.json", "pcr/testdata/*.cel", "verify/testdata/corpus/*", "verify/snp/roots/*.pem",
+		"evidence/testdata/*.json", "pcr/testdata/*.cel", "internal/corpus/cases/*", "verify/snp/roots/*.pem",
 	} {
 		files, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil || len(files) == 0 {

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/internal/corpus"
 	"github.com/cvm-agentd/agentd/internal/page/pagetest"
-	"github.com/cvm-agentd/agentd/test/corpus"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -28,7 +28,7 @@ func TestCorpusByCommand(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a process for each case: not with -short")
 	}
-	all, err := corpus.Read("../../verify/testdata/corpus")
+	all, err := corpus.Read("../../internal/corpus/cases")
 	if err != nil {
 		t.Fatal(err)
 	}

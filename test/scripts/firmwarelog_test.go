@@ -38,7 +38,7 @@ func TestFirmwareLogByCommand(t *testing.T) {
 	s := r.Build(t)
 	policy := file("policy.toml", fmt.Appendf(nil, "version = 1\nlog = \"optional\"\n[[launch]]\nmeasurement = %q\nkind = \"paravisor\"\ncovers = \"firmware\"\n", hex.EncodeToString(evidencetest.Measurement)))
 	args := []string{"verify", "--json", "--policy", policy, "--at", evidencetest.Time.Format(time.RFC3339), "--nonce", "hex:" + hex.EncodeToString(evidencetest.Nonce),
-		"--trust-test-root-that-vouches-for-no-hardware", "../../verify/testdata/corpus/root.pem"}
+		"--trust-test-root-that-vouches-for-no-hardware", "../../internal/corpus/cases/root.pem"}
 	for i, der := range s.Certificates {
 		args = append(args, "--certificate", file(fmt.Sprintf("certificate%d", i), der))
 	}

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""answer.py FOLDER: judges one case of agentd-conformance (docs/conformance.md).
+
+The reader does not look at policies, and knows no material of other systems.
+"""
+import json
+import sys
+
+import cases
+from judge import judge
+
+UNSUPPORTED = ["policy", "snp-report", "azure-paravisor-set"]
+
+
+def of_policy(name):
+    """of_policy tells if a check depends on the policy."""
+    return name.startswith("policy.") or name == "report.revocation-list"
+
+
+def main(path):
+    """main prints the answer."""
+    case, evidence = cases.folder(path)
+    answer = {"verdict": "accept", "unsupported": UNSUPPORTED}
+    if evidence is None:
+        answer["reason"] = "not evidence"
+    else:
+        failed = sorted(n for n in judge(evidence, case) if not of_policy(n))
+        if failed:
+            answer["verdict"], answer["checks"] = "refuse", failed
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
