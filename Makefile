@@ -16,12 +16,13 @@ BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags="$(LDFLAGS)
 # LD_PRELOAD. systemd runs agentctl as root in the environment of the unit that it
 # measures, and the unit's user may be able to write that environment. So agentctl is
 # linked without a loader. systemd runs no other program of ours this way.
-# Engines start agentd-container as root, in their own environment.
-STATIC = $(filter agentctl agentd-container,$(COMMANDS))
-PIE    = $(filter-out agentctl agentd-container,$(COMMANDS))
+# Engines start agentd-container as root, in their own environment. agentd-conformance runs
+# on any Linux.
+STATIC = $(filter agentctl agentd-container agentd-conformance,$(COMMANDS))
+PIE    = $(filter-out agentctl agentd-container agentd-conformance,$(COMMANDS))
 
 PRODUCTION = agentd agentd-gate agentctl agentd-container
-COMMANDS   = $(PRODUCTION) agentd-sim
+COMMANDS   = $(PRODUCTION) agentd-sim agentd-conformance
 
 .DEFAULT_GOAL := help
 .PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-consumers test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
@@ -29,7 +30,7 @@ COMMANDS   = $(PRODUCTION) agentd-sim
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-build: ## build agentd, agentd-gate, agentctl, agentd-container and agentd-sim into bin/
+build: ## build agentd, agentd-gate, agentctl, agentd-container, agentd-sim and agentd-conformance into bin/
 	@mkdir -p $(OUT)
 	$(if $(PIE),$(BUILD) -buildmode=pie -o $(OUT)/ $(PIE:%=./cmd/%))
 	set -e; for p in $(STATIC); do $(BUILD) -buildmode=exe -o $(OUT)/ ./cmd/$$p; done

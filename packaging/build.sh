@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # build.sh OUT: builds the .deb and the .rpm of agentd and of agentctl into OUT, and a
 # tarball of agentctl for other systems. The client libraries go into OUT/clients: a .deb of
-# that in Python, and, if tsc is installed, a package for npm of that in TypeScript. Two runs
-# over the same sources with the same Go and tsc make the same bytes.
+# that in Python, and, if tsc is installed, a package for npm of that in TypeScript. A tarball
+# of agentd-conformance goes into OUT/conformance: no machine needs it. Two runs over the same sources with the same Go and tsc make the same bytes.
 #
 # SIGN, a key of gpg, signs what was built: packaging/sign.sh says how.
 # VERSION overrides the version. The default is the version of the last tag, or the version
@@ -46,8 +46,9 @@ export STAGE
 rm -rf "$STAGE"
 mkdir -p "$STAGE"
 
-make -s build COMMANDS="agentd agentd-gate agentctl agentd-container" OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
+make -s build COMMANDS="agentd agentd-gate agentctl agentd-container agentd-conformance" OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
 (cd tools && "$GO" build -trimpath -o "$STAGE/" ./manpage ./notices github.com/goreleaser/nfpm/v2/cmd/nfpm)
+"$STAGE/notices" ./cmd/agentd-conformance | gzip -9n >"$STAGE/licenses-agentd-conformance.gz"
 for name in agentd agentctl; do
 	"$STAGE/notices" ./cmd/$name >"$STAGE/licenses-$name"
 	{
@@ -173,8 +174,20 @@ cp "$STAGE/agentctl" LICENSE "$STAGE/licenses-agentctl.gz" "$STAGE/tar/$tarball/
 cp "$STAGE/agentctl.1.gz" "$STAGE/agentd-policy.5.gz" "$STAGE/tar/$tarball/man/"
 for shell in bash zsh fish; do cp "$STAGE/agentctl.$shell" "$STAGE/tar/$tarball/completions/"; done
 cp -r "$STAGE/doc/." "$STAGE/tar/$tarball/"
-tar -C "$STAGE/tar" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --mode=u=rwX,go=rX \
-	-cf - "$tarball" | gzip -9n >"$out/$tarball.tar.gz"
+# pack NAME OUT: makes a tarball of a folder.
+pack() {
+	tar -C "$STAGE/tar" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --mode=u=rwX,go=rX \
+		-cf - "$1" | gzip -9n >"$2/$1.tar.gz"
+}
+pack "$tarball" "$out"
+
+# For authors of other verifiers: one program with all cases, adapters, and what they read.
+kit=agentd-conformance-$VERSION-linux-$GOARCH
+mkdir -p "$STAGE/tar/$kit/docs" "$out/conformance"
+cp "$STAGE/agentd-conformance" LICENSE "$STAGE/licenses-agentd-conformance.gz" "$STAGE/tar/$kit/"
+cp -r internal/conformance/adapters "$STAGE/tar/$kit/"
+for page in conformance evidence measurements checks policy start-values; do cp "$STAGE/doc/docs/$page.md" "$STAGE/tar/$kit/docs/"; done
+pack "$kit" "$out/conformance"
 rm -rf "$STAGE"
 
 built=$(ls "$out"/agentd[-_]"$VERSION"* "$out"/agentctl[-_]"$VERSION"*)
@@ -182,6 +195,7 @@ if [ -n "$SIGN" ]; then
 	# shellcheck disable=SC2086 # names without spaces
 	packaging/sign.sh "$SIGN" $built
 	packaging/sign.sh "$SIGN" "$out"/clients/*
+	packaging/sign.sh "$SIGN" "$out"/conformance/*
 fi
 # shellcheck disable=SC2086
-ls -l $built "$out"/clients/*
+ls -l $built "$out"/clients/* "$out"/conformance/*

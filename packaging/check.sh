@@ -366,6 +366,27 @@ for file in README.md LICENSE dist/index.js dist/index.d.ts dist/documents.js di
 done
 ok "npm: $(find "$work/node" -name '*.js' | wc -l) modules with types"
 
+# The kit for other verifiers, without the source: its own adapter and the agentctl of the tarball pass
+# some cases, and a verifier that accepts everything does not.
+mkdir "$work/kit"
+tar -xzf "$(ls "$out"/conformance/agentd-conformance-*.tar.gz)" -C "$work/kit" --strip-components=1
+for file in LICENSE licenses-agentd-conformance.gz docs/conformance.md docs/evidence.md docs/checks.md docs/policy.md; do
+	[ -s "$work/kit/$file" ] || bad "kit: no $file"
+done
+kit() { (cd / && AGENTCTL="$work/tar/agentctl" "$work/kit/agentd-conformance" --run 'accepted-0*' --run 'quote-magic-*' "$@" >"$work/kit/said" 2>&1); }
+if kit --verifier "$work/kit/adapters/agentctl" && [ "$(tail -n 1 "$work/kit/said")" = "PASS: 11 cases." ]; then
+	ok "kit: $("$work/kit/agentd-conformance" --list | wc -l) cases in one program, $(wc -c <"$work/kit/agentd-conformance") bytes"
+else
+	cat "$work/kit/said"
+	bad "kit: the adapter of agentctl"
+fi
+printf '#!/bin/sh\necho "{\\"verdict\\": \\"accept\\"}"\n' >"$work/kit/yes"
+chmod 0755 "$work/kit/yes"
+if kit --verifier "$work/kit/yes" || ! tail -n 1 "$work/kit/said" | grep -q '^FAIL: the verifier ACCEPTED 2 cases'; then
+	cat "$work/kit/said"
+	bad "kit: a verifier that accepts everything"
+fi
+
 # Signatures, with a key that is thrown away.
 export GNUPGHOME="$work/gnupg"
 mkdir -m 0700 "$GNUPGHOME" "$work/signed"

@@ -17,6 +17,7 @@ import (
 var otherWords = map[string][]string{
 	"cmd/agentctl/collateral.go":     {"timeout"},
 	"cmd/agentctl/root.go":           {"interrupted"},
+	"cmd/agentd-conformance/main.go": {"timeout"},
 	"cmd/agentd-sim/simulation.go":   {"busy"},
 	"attestedtls/codes.go":           {"busy", "timeout", "truncated"}, // of another protocol
 	"cmd/agentctl/tunnelsettings.go": {"timeout"},

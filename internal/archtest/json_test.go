@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/collateral"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/conformance"
 	"github.com/cvm-agentd/agentd/internal/delivery"
 	"github.com/cvm-agentd/agentd/internal/gatewire"
 	"github.com/cvm-agentd/agentd/internal/oci"
@@ -58,7 +59,7 @@ var documents = []reflect.Type{
 	reflect.TypeFor[gatewire.ToAgent](), reflect.TypeFor[gatewire.ToGate](),
 	reflect.TypeFor[store.Upgrade](), reflect.TypeFor[transfer.Release](),
 	reflect.TypeFor[api.TicketRequest](), reflect.TypeFor[api.DeliveryTicket](), reflect.TypeFor[api.ReceiveRequest](), reflect.TypeFor[api.ReceivedSecret](),
-	reflect.TypeFor[delivery.Record](), reflect.TypeFor[delivery.Sent](), reflect.TypeFor[tunnel.Record](),
+	reflect.TypeFor[delivery.Record](), reflect.TypeFor[delivery.Sent](), reflect.TypeFor[tunnel.Record](), reflect.TypeFor[conformance.Report](),
 }
 
 // TestNumbersInJSON sets each number of each JSON type to more than 2^53 - 1. Nothing may

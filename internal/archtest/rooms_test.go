@@ -58,6 +58,7 @@ var rooms = []string{
 	"internal/luks",
 	"internal/crypttab",
 	"internal/cryptsetup",
+	"internal/junit",
 	"internal/version",
 	"internal/flags",
 	"internal/journal",
@@ -101,6 +102,8 @@ var rooms = []string{
 	"internal/sshagent",
 	"internal/tunnel",
 	"internal/swtpm",
+	"internal/corpus",
+	"internal/conformance",
 	"internal/message",
 	"internal/delivery",
 	"internal/carrier",
@@ -141,6 +144,7 @@ var rooms = []string{
 	"cmd/agentd-sim",
 	"cmd/agentctl",
 	"cmd/agentd-container",
+	"cmd/agentd-conformance",
 }
 
 // public are the packages that other modules can import. The root package has no code.
