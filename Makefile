@@ -25,7 +25,7 @@ PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim agentd-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-consumers test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
+.PHONY: help build spire test demo check fuzz model bench soak install package test-package test-engines test-consumers test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,10 @@ build: ## build agentd, agentd-gate, agentctl, agentd-container, agentd-sim and 
 	@mkdir -p $(OUT)
 	$(if $(PIE),$(BUILD) -buildmode=pie -o $(OUT)/ $(PIE:%=./cmd/%))
 	set -e; for p in $(STATIC); do $(BUILD) -buildmode=exe -o $(OUT)/ ./cmd/$$p; done
+
+spire: ## build agentd-spire, the plugins of SPIRE, into bin/: a module of its own, with gRPC
+	@mkdir -p $(OUT)
+	cd spire && $(BUILD) -buildmode=exe -o $(abspath $(OUT))/ ./cmd/agentd-spire
 
 demo: ## show everything on a simulated machine, in under half a minute
 	@GO="$(GO)" OUT="$(OUT)" scripts/demo.sh

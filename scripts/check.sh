@@ -15,7 +15,7 @@ if [ -n "$unformatted" ]; then
 	echo "$unformatted" >&2
 	exit 1
 fi
-for module in . test/interop test/prometheus tools; do
+for module in . spire test/interop test/prometheus tools; do
 	(cd $module && "$GO" vet ./... && "$GO" mod tidy -diff)
 done
 
@@ -32,6 +32,7 @@ trap 'rm -rf "$work"' EXIT
 step "staticcheck"
 (cd tools && "$GO" build -o "$work/" honnef.co/go/tools/cmd/staticcheck)
 "$work/staticcheck" ./...
+(cd spire && "$work/staticcheck" ./...)
 (cd test/interop && "$work/staticcheck" ./...)
 (cd test/prometheus && "$work/staticcheck" ./...)
 

@@ -79,6 +79,12 @@ cd test/interop || exit 1
 tests interop ./... -timeout 10m
 cd ../.. || exit 1
 
+step "plugins of SPIRE"
+cd spire || exit 1
+"$GO" vet ./... || fail "vet of spire"
+tests spire ./... -timeout 15m
+cd .. || exit 1
+
 step "metrics and example files, by the libraries of promtool"
 cd test/prometheus || exit 1
 "$GO" vet ./... || fail "vet of test/prometheus"
