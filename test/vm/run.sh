@@ -8,6 +8,8 @@
 # ima-summary.txt); its last lines are the results. If a check fails, the console of the machine is
 # kept in dist/vm-console.log (vm-12-console.log, walks-console.log, containers-console.log,
 # ima-console.log).
+# If there are two processors, the checks of make test-vm run on two machines beside each other, and
+# the console of the second is dist/vm-second-console.log.
 #
 # SUITE is the machine's Debian (test/vm/prepare.sh): `make test-vm-12` runs the same checks on
 # an older systemd and an older kernel.
@@ -71,10 +73,27 @@ cp "$work/bin/agentctl" "$work/bin/agentd-sim" "$work/packages/bin/"
 within "$GO" test -c -trimpath -ldflags="-s -w" -o "$work/packages/bin/gate.test" ./internal/gate
 within "$GO" test -c -o "$work/bin/host" ./test/vm/host
 echo "test-$name: built packages and programs in $(($(date +%s) - building)) s"
-{
-	code=0
+# half HALF CONSOLE: runs the checks of a machine, or those of one half on a machine of its own.
+half() {
+	mkdir -p "$work/run$1"
 	"$work/bin/host" -test.v -test.run "^$TEST\$" -suite "$SUITE" -cache "$VM_CACHE" -base "$base" -packages "$work/packages" -agentctl "$work/bin/agentctl" -guest "$work/bin/guest" \
-		-work "$work/run" -console "dist/$name-console.log" -only "$RUN" -begin "$begin" -limit "${LIMIT}s" || code=$?
+		-work "$work/run$1" -console "dist/$2" -half "$1" -only "$RUN" -begin "$begin" -limit "${LIMIT}s"
+}
+{
+	code=0 first='' second=''
+	# An emulated machine uses one processor, so that two take less time than one.
+	if [ "$TEST" = TestMachine ] && [ -z "$RUN" ] && [ "$(nproc)" -ge 2 ]; then
+		first=first
+		half second "$name-second-console.log" >"$work/second" 2>&1 &
+		second=$!
+		trap 'kill "$second"; exit 1' INT TERM
+	fi
+	half "$first" "$name-console.log" || code=$?
+	if [ -n "$second" ]; then
+		wait "$second" || code=1
+		echo "test-$name: the second machine:"
+		cat "$work/second"
+	fi
 	echo "$code" >"$work/code"
 } 2>&1 | tee "dist/$name-summary.txt"
 code=$(cat "$work/code")

@@ -61,6 +61,13 @@ var checks = []check{
 	{"purge-leaves-what-it-names", false, (*session).purge},
 }
 
+// beside lists the checks that the second of two machines runs, if two run beside each other: the
+// others neither need them nor see what they leave. An emulated machine uses one processor.
+var beside = []string{
+	"reports-by-configfs-alone", "reports-of-an-svsm", "python-service-verifies", "container-verifies",
+	"app-upgrade-under-load", "ten-kills-in-a-row", "gate-on-this-kernel", "gate-guards-programs", "gate-swaps",
+}
+
 // newer lists the checks that do not run on Debian 12, and what it lacks.
 var newer = map[string]string{
 	"reports-by-configfs-alone": "Linux 6.1 has no configfs-tsm",

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ var (
 	begin         = flag.Int64("begin", time.Now().Unix(), "start of the run, in seconds since 1970")
 	limit         = flag.Duration("limit", 50*time.Minute, "longest time from begin")
 	only          = flag.String("only", "", "regular expression of the checks to run")
+	half          = flag.String("half", "", "of two machines beside each other: first or second")
 )
 
 // check is one check. If a check fails that later ones need, the others are not run.
@@ -42,12 +44,14 @@ type check struct {
 }
 
 // chosen returns the checks to run: those that were asked for, and those before the last of
-// them that other checks need.
-func chosen(checks []check, asked *regexp.Regexp) map[string]bool {
+// them that other checks need. The second of two machines runs the checks of beside, and the first
+// the others.
+func chosen(checks []check, asked *regexp.Regexp, half string) map[string]bool {
 	out := map[string]bool{}
 	for i := len(checks) - 1; i >= 0; i-- {
 		c := checks[i]
-		if asked.MatchString(c.name) || len(out) > 0 && c.vital {
+		here := half == "" || slices.Contains(beside, c.name) == (half == "second")
+		if here && asked.MatchString(c.name) || len(out) > 0 && c.vital {
 			out[c.name] = true
 		}
 	}
@@ -75,7 +79,7 @@ func onMachine(t *testing.T, checks []check) {
 	// The limit includes the time before this program started.
 	ctx, cancel := context.WithDeadlineCause(ctx, time.Unix(*begin, 0).Add(*limit), fmt.Errorf("the limit of %v is over", *limit))
 	defer cancel()
-	run := chosen(checks, regexp.MustCompile(*only))
+	run := chosen(checks, regexp.MustCompile(*only), *half)
 	if len(run) == 0 {
 		t.Fatalf("no check matches %q", *only)
 	}

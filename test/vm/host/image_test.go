@@ -17,8 +17,16 @@ import (
 )
 
 // buildImage returns the folder with disk, kernel and initial file system. Its name is the
-// hash of its inputs. buildImage makes it if it does not exist.
+// hash of its inputs. buildImage makes it if it does not exist; of two that want it, one waits.
 func buildImage(ctx context.Context) (string, error) {
+	lock, err := os.OpenFile(filepath.Join(*imageCache, "image.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
 	h := sha256.New()
 	files, err := filepath.Glob(filepath.Join(*imageFolder, "*"))
 	if err != nil || len(files) < 5 {

@@ -98,7 +98,8 @@ func (m *machine) loader(how boot) []string {
 			"-drive", "file=fat:" + filepath.Join(m.image, "esp") + ",if=virtio,format=raw,readonly=on",
 		}
 	}
-	line := "root=/dev/vda rw console=ttyS0 quiet panic=1 systemd.show_status=0"
+	// Emulated processors gain nothing from mitigations, and take a tenth more time with them.
+	line := "root=/dev/vda rw console=ttyS0 quiet panic=1 systemd.show_status=0 mitigations=off"
 	if how == measuring {
 		line += " ima_policy=tcb"
 	}
