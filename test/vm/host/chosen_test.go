@@ -30,7 +30,7 @@ func TestTwoMachines(t *testing.T) {
 	}
 	for _, name := range beside {
 		if !slices.ContainsFunc(checks, func(c check) bool { return c.name == name }) {
-			t.Errorf("%q is no check", name)
+			t.Errorf("%q is not a check", name)
 		}
 	}
 	if whole := chosen(checks, all, ""); len(whole) != len(checks) {
