@@ -61,39 +61,59 @@ func (s *Service) against(ctx context.Context, v *verify.Verifier, document []by
 	if err != nil { // what is expected makes no sense: a request was checked before
 		return nil, fmt.Errorf("appraise: %w", err)
 	}
+	r := &Record{Time: at.now, Nonce: expect.Nonce, AK: ak, Appraisal: a, Known: known}
 	claims, err := a.Claims()
 	switch {
 	case err == nil:
-		return a, s.keep(ctx, ak, known, claims, at)
+		return a, s.keep(ctx, r, claims, at)
 	case known.changedSince(at.given) && a.Check("log.continuation").Verdict == verify.Fail:
 		return nil, errMoved
 	}
-	return a, nil
+	return a, s.record(ctx, r)
 }
 
-// keep keeps what accepted evidence says of its log.
-func (s *Service) keep(ctx context.Context, ak keys.Name, known *History, claims *verify.Claims, at visit) error {
+// errTwoMachines is the answer to evidence of a boot that another one followed.
+var errTwoMachines = refused(CodeBootEnded, "two machines use one attestation key: find out which of them was cloned")
+
+// keep keeps what accepted evidence says of its log, and its record.
+func (s *Service) keep(ctx context.Context, r *Record, claims *verify.Claims, at visit) error {
 	// The name was read before the evidence was verified. Under another one, the log of another
 	// machine would have been compared, and expectations of another machine.
-	if claims.AKName != ak.String() {
-		return fmt.Errorf("the evidence is of key %s, and was read as that of %q", claims.AKName, ak.String())
+	if claims.AKName != r.AK.String() {
+		return fmt.Errorf("the evidence is of key %s, and was read as that of %q", claims.AKName, r.AK.String())
 	}
 	if s.c.Logs == nil {
 		return nil
 	}
-	next, err := known.next(claims, at.now)
+	next, err := r.Known.next(claims, at.now)
 	switch {
-	case errors.Is(err, errBootEnded) && known.changedSince(at.given):
+	case errors.Is(err, errBootEnded) && r.Known.changedSince(at.given):
 		return errMoved
 	case errors.Is(err, errBootEnded):
-		return refused(CodeBootEnded, "two machines use one attestation key: find out which of them was cloned")
+		r.Code = CodeBootEnded
+		if err := s.record(ctx, r); err != nil {
+			return err
+		}
+		return errTwoMachines
 	case err != nil:
 		return err
-	case next == known:
-		return nil
+	case next != r.Known:
+		r.Next = next
 	}
-	if err := s.c.Logs.Advance(ctx, ak, known, next); err != nil {
-		return fmt.Errorf("keep what is known of the log: %w", err)
+	return s.record(ctx, r)
+}
+
+// record makes the record of an appraisal, in one step with what is known of the log.
+func (s *Service) record(ctx context.Context, r *Record) error {
+	switch {
+	case s.c.Records != nil:
+		if err := s.c.Records.Append(ctx, r); err != nil {
+			return fmt.Errorf("keep the record of an appraisal: %w", err)
+		}
+	case r.Next != nil:
+		if err := s.c.Logs.Advance(ctx, r.AK, r.Known, r.Next); err != nil {
+			return fmt.Errorf("keep what is known of the log: %w", err)
+		}
 	}
 	return nil
 }

@@ -20,11 +20,11 @@ func TestKeepsUnderTheVerifiedName(t *testing.T) {
 	verified := keys.Name("verified")
 	claims := &verify.Claims{AKName: verified.String(), Log: &verify.LogState{}}
 	for _, ak := range []keys.Name{nil, keys.Name("another")} {
-		if err := s.keep(t.Context(), ak, nil, claims, visit{}); err == nil || !strings.Contains(err.Error(), verified.String()) {
+		if err := s.keep(t.Context(), &Record{AK: ak}, claims, visit{}); err == nil || !strings.Contains(err.Error(), verified.String()) {
 			t.Errorf("%v: %v", ak, err)
 		}
 	}
-	if err := s.keep(t.Context(), verified, nil, claims, visit{}); err != nil {
+	if err := s.keep(t.Context(), &Record{AK: verified}, claims, visit{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -21,6 +21,10 @@ type History struct {
 	State   *verify.LogState `json:"state"`            // of the last accepted evidence with a log
 	Earlier []string         `json:"earlier,omitzero"` // names of boots that another one followed, at most 64, the last at the end
 	Changed time.Time        `json:"changed"`          // time at which this became known, by the clock of the service
+
+	// Version is for the store that returned this history: it tells whether another one took its
+	// place. It is not part of the history.
+	Version uint64 `json:"-"`
 }
 
 // maxEarlier is how many earlier boots of a machine are known.

@@ -12,8 +12,8 @@ import (
 )
 
 // Codes of this package, besides those of package api that an answer can have: [api.CodeMalformed],
-// [api.CodeTooLarge], [api.CodeBodyTimeout], [api.CodeNoSuchPath], [api.CodeMethod], [api.CodeBusy] and
-// [api.CodeInternal]. Codes are stable: programs may act on them.
+// [api.CodeTooLarge], [api.CodeBodyTimeout], [api.CodeNoSuchPath], [api.CodeMethod], [api.CodeBusy],
+// [api.CodeUnavailable] and [api.CodeInternal]. Codes are stable: programs may act on them.
 const (
 	CodeChallenge api.Code = "challenge-unknown" // the nonce was not given out, was used, or expired
 	CodeLogMoved  api.Code = "log-moved"         // other evidence of this machine was accepted meanwhile
@@ -39,6 +39,7 @@ var statuses = []status{
 	{api.CodeTooLarge, http.StatusRequestEntityTooLarge, "The body is too large."},
 	{api.CodeInternal, http.StatusInternalServerError, "The service has a fault."},
 	{api.CodeBusy, http.StatusServiceUnavailable, "The service has too much to do."},
+	{api.CodeUnavailable, http.StatusServiceUnavailable, "The service does not reach its store."},
 }
 
 // refusal is a problem that a client learns of. The type is not exported: a problem that a store, or

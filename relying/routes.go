@@ -37,9 +37,9 @@ type route struct {
 
 var routes = []route{
 	{"challenge", http.MethodPost, "/v1/challenges", (*Service).challenge, "Get a nonce for evidence.",
-		[]api.Code{api.CodeMalformed, api.CodeTooLarge, api.CodeBodyTimeout, api.CodeBusy}},
+		[]api.Code{api.CodeMalformed, api.CodeTooLarge, api.CodeBodyTimeout, api.CodeBusy, api.CodeUnavailable}},
 	{"appraise", http.MethodPost, "/v1/appraisals", (*Service).appraise, "Have evidence over a nonce appraised. Refused evidence is an answer too: read the verdict.",
-		[]api.Code{api.CodeMalformed, api.CodeTooLarge, api.CodeBodyTimeout, CodeChallenge, CodeLogMoved, CodeBootEnded, api.CodeBusy}},
+		[]api.Code{api.CodeMalformed, api.CodeTooLarge, api.CodeBodyTimeout, CodeChallenge, CodeLogMoved, CodeBootEnded, api.CodeBusy, api.CodeUnavailable}},
 	{"keys", http.MethodGet, "/v1/jwks", (*Service).jwks, "Get the public keys of tokens, as a JWK Set (RFC 7517).",
 		[]api.Code{api.CodeNoSuchPath}},
 	{"openapi", http.MethodGet, "/v1/openapi.json", (*Service).describe, "Get this document.", nil},
@@ -51,6 +51,11 @@ func (s *Service) handle(f handler, w http.ResponseWriter, r *http.Request) {
 	if x, ok := errors.AsType[*refusal](err); ok {
 		p := x.problem // some are shared
 		s.refuse(w, &p)
+		return
+	}
+	if errors.Is(err, ErrUnavailable) {
+		s.report(fmt.Errorf("relying: %s: %w", r.URL.Path, err))
+		s.refuse(w, &api.Problem{Code: api.CodeUnavailable, Detail: "the service does not reach its database: ask again soon, with a new challenge", RetryAfter: 5})
 		return
 	}
 	if err != nil {

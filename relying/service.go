@@ -74,6 +74,7 @@ type Config struct {
 
 	Challenges Challenges    // nonces that wait for evidence; required
 	Logs       Logs          // what is known of each machine's log; nil: nothing is kept
+	Records    Records       // record of each appraisal, in one step with Logs; nil: no record is made
 	Lifetime   time.Duration // of a challenge; 0: DefaultLifetime
 
 	// Expect completes what is expected of evidence: certificates, enrolments, an audience. The name
@@ -118,6 +119,8 @@ func New(c Config) (*Service, error) {
 		return nil, errors.New("relying: no policies were given, and none is the default, since what is acceptable depends on the relying party")
 	case c.Challenges == nil:
 		return nil, errors.New("relying: no store of challenges")
+	case c.Records != nil && c.Logs == nil:
+		return nil, errors.New("relying: records keep what is known of logs, and no store of logs was given")
 	case c.Lifetime < MinLifetime || c.Lifetime > MaxLifetime:
 		return nil, errors.New("relying: a challenge can be answered for a second to an hour")
 	case c.AtOnce < 0 || c.BodyTime < 0:

@@ -116,7 +116,7 @@ func (f *fixture) post(t *testing.T, path, body string, out any) int {
 	}
 	if _, ok := out.(*answer); ok && r.StatusCode != 200 {
 		var p api.Problem
-		if err := json.Unmarshal(b, &p); err != nil || p.Status != r.StatusCode || !strings.HasPrefix(p.Type, "https://") || r.Header.Get("Retry-After") != map[bool]string{true: fmt.Sprint(p.RetryAfter)}[p.RetryAfter > 0] || (p.Code == api.CodeBusy) != (p.RetryAfter > 0) || (p.Code == api.CodeMethod) != (r.Header.Get("Allow") != "") {
+		if err := json.Unmarshal(b, &p); err != nil || p.Status != r.StatusCode || !strings.HasPrefix(p.Type, "https://") || r.Header.Get("Retry-After") != map[bool]string{true: fmt.Sprint(p.RetryAfter)}[p.RetryAfter > 0] || (p.Code == api.CodeBusy || p.Code == api.CodeUnavailable) != (p.RetryAfter > 0) || (p.Code == api.CodeMethod) != (r.Header.Get("Allow") != "") {
 			t.Errorf("%s: %v, %+v, %v", path, err, p, r.Header)
 		}
 	}
