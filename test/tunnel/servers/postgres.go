@@ -19,8 +19,10 @@ type Postgres struct {
 	Address string
 	Socket  string // path of its socket
 
-	psql Program
-	port int
+	psql     Program
+	postgres Program
+	port     int
+	dir      string
 }
 
 // StartPostgres makes an empty database and starts its server. The programs are those of [Need]:
@@ -37,11 +39,18 @@ func StartPostgres(tb testing.TB, programs map[string]Program) *Postgres {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("initdb: %v\n%s", err, out)
 	}
-	p := &Postgres{psql: programs["psql"], port: Port(tb)}
+	p := &Postgres{psql: programs["psql"], postgres: programs["postgres"], port: Port(tb), dir: dir}
 	p.Address, p.Socket = Local(p.port), filepath.Join(dir, SocketName(p.port))
-	cmd = programs["postgres"].Command("-D", data, "-k", dir, "-p", strconv.Itoa(p.port),
+	p.Run(tb)
+	return p
+}
+
+// Run starts the server of a database, also again after it ended.
+func (p *Postgres) Run(tb testing.TB) {
+	tb.Helper()
+	cmd := p.postgres.Command("-D", filepath.Join(p.dir, "data"), "-k", p.dir, "-p", strconv.Itoa(p.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-c", "fsync=off", "-c", "jit=off")
-	cmd.Dir = dir
+	cmd.Dir = p.dir
 	if err := Unprivileged(cmd); err != nil {
 		tb.Fatal(err)
 	}
@@ -49,7 +58,6 @@ func StartPostgres(tb testing.TB, programs map[string]Program) *Postgres {
 		_, err := p.Ask(p.Address, "SELECT 1")
 		return err
 	})
-	return p
 }
 
 // SocketName is the name that clients of PostgreSQL give to the socket of a port.

@@ -231,6 +231,17 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
+// Wait returns how the process ended.
+func (p *Process) Wait(tb testing.TB) error {
+	tb.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(Patience):
+		tb.Fatalf("%s did not end after %v\n%s", p.cmd.Path, Patience, p.Output())
+	}
+	return p.err
+}
+
 // finish ends the process, and kills it if it does not end.
 func (p *Process) finish() {
 	p.cmd.Process.Signal(p.end)
@@ -245,10 +256,5 @@ func (p *Process) finish() {
 func (p *Process) Stop(tb testing.TB) error {
 	tb.Helper()
 	p.Signal(tb, syscall.SIGTERM)
-	select {
-	case <-p.done:
-	case <-time.After(Patience):
-		tb.Fatalf("%s did not end after %v\n%s", p.cmd.Path, Patience, p.Output())
-	}
-	return p.err
+	return p.Wait(tb)
 }
