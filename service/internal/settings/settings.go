@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package settings reads the configuration of agentd-verifier: docs/verifier-service.md has its keys.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/stricttoml"
+	"github.com/cvm-agentd/agentd/relying"
+	"github.com/cvm-agentd/agentd/verify/ear"
+)
+
+// MaxText is the largest configuration that is read, in bytes.
+const MaxText = 256 << 10
+
+// Settings is a configuration.
+type Settings struct {
+	Server     Server     `toml:"server"`
+	Database   Database   `toml:"database"`
+	Tokens     Tokens     `toml:"tokens"`
+	Trust      Trust      `toml:"trust"`
+	Admin      Admin      `toml:"admin"`
+	Monitoring Monitoring `toml:"monitoring"`
+	Limits     Limits     `toml:"limits"`
+
+	Proxies []netip.Prefix `toml:"-"` // Server.TrustedProxies
+}
+
+// Server is [server]: what clients reach.
+type Server struct {
+	Listen         string   `toml:"listen"`
+	Certificate    string   `toml:"certificate"`
+	Key            string   `toml:"key"`
+	ClientCA       string   `toml:"client_ca"`
+	TrustedProxies []string `toml:"trusted_proxies"`
+	DrainSeconds   int      `toml:"drain_seconds"`
+}
+
+// Database is [database].
+type Database struct {
+	URL          string `toml:"url"`
+	PasswordFile string `toml:"password_file"`
+	Connections  int    `toml:"connections"`
+	File         string `toml:"file"`
+}
+
+// Tokens is [tokens].
+type Tokens struct {
+	Issuer          string   `toml:"issuer"`
+	Keys            []string `toml:"keys"`
+	LifetimeSeconds int      `toml:"lifetime_seconds"`
+}
+
+// Trust is [trust].
+type Trust struct {
+	Certificates []string `toml:"certificates"`
+	Revocation   []string `toml:"revocation"`
+	TestRoot     string   `toml:"test_root_that_vouches_for_no_hardware"`
+}
+
+// Admin is [admin].
+type Admin struct {
+	Listen      string   `toml:"listen"`
+	Certificate string   `toml:"certificate"`
+	Key         string   `toml:"key"`
+	ClientCA    string   `toml:"client_ca"`
+	Names       []string `toml:"names"`
+}
+
+// Monitoring is [monitoring].
+type Monitoring struct {
+	Listen string `toml:"listen"`
+}
+
+// Limits is [limits].
+type Limits struct {
+	Rate             int `toml:"rate"`
+	Burst            int `toml:"burst"`
+	AtOnce           int `toml:"at_once"`
+	ClientAtOnce     int `toml:"client_at_once"`
+	Body             int `toml:"body"`
+	Connections      int `toml:"connections"`
+	Challenges       int `toml:"challenges"`
+	ChallengeSeconds int `toml:"challenge_seconds"`
+	Machines         int `toml:"machines"`
+}
+
+// Parse parses a configuration, and checks what can be checked without its files.
+func Parse(text []byte) (*Settings, error) {
+	s := &Settings{
+		Server: Server{DrainSeconds: 5}, Database: Database{Connections: 16}, Tokens: Tokens{LifetimeSeconds: int(ear.DefaultLifetime / time.Second)},
+		Limits: Limits{Rate: 20, Burst: 40, AtOnce: 32, ClientAtOnce: 8, Body: relying.DefaultBody, Connections: 4096, Challenges: 100_000, ChallengeSeconds: 300, Machines: 100_000},
+	}
+	at, err := stricttoml.Decode(text, MaxText, s)
+	if err != nil {
+		return nil, err
+	}
+	var all []error
+	refuse := func(key, format string, a ...any) { all = append(all, at.Errorf(key, format, a...)) }
+	s.checkNumbers(refuse)
+	s.checkServer(refuse)
+	s.checkOthers(refuse)
+	return s, errors.Join(all...)
+}
+
+type refuse func(key, format string, a ...any)
+
+func (s *Settings) checkNumbers(no refuse) {
+	l := &s.Limits
+	for _, n := range []struct {
+		key           string
+		is, low, high int
+	}{
+		{"limits.rate", l.Rate, 1, 1_000_000}, {"limits.burst", l.Burst, 1, 1_000_000}, {"limits.at_once", l.AtOnce, 1, 10_000},
+		{"limits.client_at_once", l.ClientAtOnce, 1, 10_000}, {"limits.body", l.Body, 64 << 10, relying.MaxBody}, {"limits.connections", l.Connections, 1, 1_000_000},
+		{"limits.challenges", l.Challenges, 1, 10_000_000}, {"limits.challenge_seconds", l.ChallengeSeconds, int(relying.MinLifetime / time.Second), int(relying.MaxLifetime / time.Second)},
+		{"limits.machines", l.Machines, 1, 10_000_000}, {"server.drain_seconds", s.Server.DrainSeconds, 0, 300}, {"database.connections", s.Database.Connections, 2, 1000},
+		{"tokens.lifetime_seconds", s.Tokens.LifetimeSeconds, 1, int(ear.MaxLifetime / time.Second)},
+	} {
+		if n.is < n.low || n.is > n.high {
+			no(n.key, "it is %d: want %d to %d", n.is, n.low, n.high)
+		}
+	}
+}
+
+func (s *Settings) checkServer(no refuse) {
+	v := &s.Server
+	checkListen(no, "server.listen", v.Listen, true)
+	if (v.Certificate == "") != (v.Key == "") {
+		no("server.certificate", "certificate and key come together")
+	}
+	if v.Certificate == "" && v.Listen != "" && !loopback(v.Listen) {
+		no("server.listen", "without certificate and key, the answers could be changed on their way: name both, or listen on a loopback address")
+	}
+	if v.ClientCA != "" && v.Certificate == "" {
+		no("server.client_ca", "certificates of clients need TLS: name certificate and key")
+	}
+	for i, p := range v.TrustedProxies {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			if a, alone := netip.ParseAddr(p); alone == nil {
+				prefix, err = a.Prefix(a.BitLen())
+			}
+		}
+		if err != nil {
+			no(fmt.Sprintf("server.trusted_proxies[%d]", i), "want an address or a network, such as 10.0.0.0/8")
+			continue
+		}
+		s.Proxies = append(s.Proxies, prefix.Masked())
+	}
+}
+
+func (s *Settings) checkOthers(no refuse) {
+	if (s.Database.URL == "") == (s.Database.File == "") {
+		no("database", "want either url, for a PostgreSQL, or file, for SQLite")
+	}
+	a := &s.Admin
+	checkListen(no, "admin.listen", a.Listen, false)
+	if a.Certificate == "" && a.Key == "" {
+		a.Certificate, a.Key = s.Server.Certificate, s.Server.Key
+	}
+	if a.Listen != "" {
+		switch {
+		case a.Certificate == "" || a.Key == "":
+			no("admin", "want certificate and key, of [admin] or [server]: administrators come with certificates, so over TLS")
+		case a.ClientCA == "":
+			no("admin.client_ca", "want the authority that certifies administrators")
+		case len(a.Names) == 0:
+			no("admin.names", "want the common names of administrators: not each certificate of an authority is one of them")
+		}
+	}
+	checkListen(no, "monitoring.listen", s.Monitoring.Listen, false)
+}
+
+func checkListen(no refuse, key, address string, required bool) {
+	if address == "" && !required {
+		return
+	}
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		no(key, "want an address with a port, such as 127.0.0.1:8443")
+	}
+}
+
+// loopback reports whether an address to listen on is of this machine alone. A name is not looked up.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}

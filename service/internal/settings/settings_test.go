@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package settings
+
+import (
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+const least = "[server]\nlisten = \"127.0.0.1:8443\"\n[database]\nfile = \"/v.db\"\n"
+
+func TestParse(t *testing.T) {
+	s, err := Parse([]byte(least))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Limits.Rate != 20 || s.Limits.AtOnce != 32 || s.Server.DrainSeconds != 5 || s.Tokens.LifetimeSeconds != 300 {
+		t.Errorf("%+v", s)
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown key":          {least + "[limits]\nrates = 1\n", "rates"},
+		"no database":          {"[server]\nlisten = \"127.0.0.1:1\"\n", "want either url"},
+		"two databases":        {least + "url = \"postgres://h/d\"\n", "want either url"},
+		"plain HTTP to others": {strings.Replace(least, "127.0.0.1", "0.0.0.0", 1), "loopback"},
+		"plain HTTP to a name": {strings.Replace(least, "127.0.0.1", "localhost", 1), "loopback"},
+		"half a pair":          {strings.Replace(least, "[database]", "key = \"k\"\n[database]", 1), "come together"},
+		"clients without TLS":  {strings.Replace(least, "[database]", "client_ca = \"c\"\n[database]", 1), "need TLS"},
+		"no port":              {strings.Replace(least, ":8443", "", 1), "with a port"},
+		"a proxy":              {strings.Replace(least, "[database]", "trusted_proxies = [\"10.0.0.0/99\"]\n[database]", 1), "trusted_proxies[0]"},
+		"administrators":       {least + "[admin]\nlisten = \"127.0.0.1:1\"\n", "over TLS"},
+		"their authority":      {least + "[admin]\nlisten = \"127.0.0.1:1\"\ncertificate = \"c\"\nkey = \"k\"\n", "client_ca"},
+		"their names":          {least + "[admin]\nlisten = \"127.0.0.1:1\"\ncertificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n", "names"},
+		"a rate of zero":       {least + "[limits]\nrate = 0\n", "limits.rate"},
+		"a body of gigabytes":  {least + "[limits]\nbody = 5000000000\n", "limits.body"},
+	} {
+		if _, err := Parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestPageHasEachKey: the configuration that docs/verifier-service.md shows is one, and its tables name
+// each key.
+func TestPageHasEachKey(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/verifier-service.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	_, rest, _ := strings.Cut(page, "```toml\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if s, err := Parse([]byte(example)); err != nil || !ok || s.Admin.Certificate != s.Server.Certificate {
+		t.Errorf("the example: %v", err)
+	}
+	for _, key := range keys() {
+		if !strings.Contains(page, "`"+key+"`") {
+			t.Errorf("the page does not name `%s`", key)
+		}
+	}
+}
+
+// keys are those of Settings; of [limits] without the name of the table.
+func keys() (all []string) {
+	top := reflect.TypeFor[Settings]()
+	for table := range top.Fields() {
+		name := table.Tag.Get("toml")
+		if name == "-" {
+			continue
+		}
+		for f := range table.Type.Fields() {
+			key := f.Tag.Get("toml")
+			if name != "limits" {
+				key = name + "." + key
+			}
+			all = append(all, key)
+		}
+	}
+	return all
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"crypto/tls"
+	"encoding/hex"
+
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/service/internal/store"
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/ear"
+)
+
+// act answers one request of an administrator: with a value for JSON, a problem, or an error of the
+// store.
+type act func(w *Worker, by string, r *http.Request) (any, error)
+
+var acts = map[string]act{
+	"GET /admin/v1/policies":                 listPolicies,
+	"GET /admin/v1/policies/{name}":          getPolicy,
+	"PUT /admin/v1/policies/{name}":          putPolicy,
+	"DELETE /admin/v1/policies/{name}":       withdrawPolicy,
+	"GET /admin/v1/enrolments":               listEnrolments,
+	"POST /admin/v1/enrolments":              addEnrolment,
+	"POST /admin/v1/enrolments/{ak}/approve": approve,
+	"DELETE /admin/v1/enrolments/{ak}":       removeEnrolment,
+	"GET /admin/v1/records":                  listRecords,
+	"GET /admin/v1/records/{sequence}":       getRecord,
+	"GET /admin/v1/head":                     getHead,
+}
+
+// administration returns the handler of administrators.
+func (w *Worker) administration() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, f := range acts {
+		mux.HandleFunc(pattern, func(out http.ResponseWriter, r *http.Request) {
+			by, ok := w.administrator(r.TLS)
+			if !ok {
+				refuse(out, problem(api.CodeNotPermitted, "its common name is not one of [admin] names"))
+				return
+			}
+			answer, err := f(w, by, r)
+			if p, is := errors.AsType[*api.Problem](err); is {
+				refuse(out, p)
+				return
+			}
+			if err != nil {
+				w.refuse(out, err)
+				return
+			}
+			b, err := strictjson.Encode(answer)
+			if err != nil {
+				w.refuse(out, err)
+				return
+			}
+			head(out, "application/json")
+			_, _ = out.Write(b) // the client is gone
+		})
+	}
+	mux.HandleFunc("/", func(out http.ResponseWriter, _ *http.Request) {
+		refuse(out, problem(api.CodeNoSuchPath, "docs/verifier-service.md has the paths and their methods"))
+	})
+	// A browser sends the certificate of an administrator with what a page of others has it send.
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+		refuse(out, problem(api.CodeNotPermitted, "a page of another origin asked for a change"))
+	}))
+	return guard.Handler(mux)
+}
+
+// administrator returns the name of an administrator, whose certificate the connection has verified.
+func (w *Worker) administrator(c *tls.ConnectionState) (string, bool) {
+	if c == nil || len(c.VerifiedChains) == 0 {
+		return "", false
+	}
+	name := c.VerifiedChains[0][0].Subject.CommonName
+	return name, name != "" && slices.Contains(w.now().settings.Admin.Names, name)
+}
+
+// query returns the parameters of a request, of which only these may be there, each once.
+func query(r *http.Request, known ...string) (map[string]string, error) {
+	out := map[string]string{}
+	for name, values := range r.URL.Query() {
+		if !slices.Contains(known, name) || len(values) != 1 {
+			return nil, problem(api.CodeUnknownParameter, "want each of these at most once: "+text.Line(join(known)))
+		}
+		out[name] = values[0]
+	}
+	return out, nil
+}
+
+func join(names []string) (s string) {
+	for i, n := range names {
+		if i > 0 {
+			s += ", "
+		}
+		s += n
+	}
+	return s
+}
+
+// number returns a number of a path or a parameter, 0 if that is empty.
+func number(s, what string) (uint64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 53)
+	if err != nil {
+		return 0, problem(api.CodeInvalidValue, what+": want a number")
+	}
+	return n, nil
+}
+
+// body decodes the body of a request of an administrator.
+func body(r *http.Request, limit int, v any) error {
+	b, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return problem(api.CodeBodyTimeout, "send it at once")
+	case err != nil:
+		return problem(api.CodeMalformed, "the body did not arrive whole")
+	case len(b) > limit:
+		return problem(api.CodeTooLarge, "at most "+strconv.Itoa(limit)+" bytes are read")
+	}
+	if err := strictjson.Decode(b, limit, v); err != nil {
+		return problem(api.CodeMalformed, err.Error())
+	}
+	return nil
+}
+
+func listPolicies(w *Worker, _ string, r *http.Request) (any, error) {
+	if _, err := query(r); err != nil {
+		return nil, err
+	}
+	all, err := w.store.Policies(r.Context())
+	return struct {
+		Policies []*store.Policy `json:"policies"`
+	}{notNil(all)}, err
+}
+
+// notNil returns a list that JSON writes as a list.
+func notNil[T any](all []T) []T { return append([]T{}, all...) }
+
+func getPolicy(w *Worker, _ string, r *http.Request) (any, error) {
+	q, err := query(r, "version")
+	if err != nil {
+		return nil, err
+	}
+	n, err := number(q["version"], "version")
+	if err != nil {
+		return nil, err
+	}
+	return w.store.Policy(r.Context(), r.PathValue("name"), n)
+}
+
+// putPolicyBody is the body of a request that puts a policy.
+type putPolicyBody struct {
+	Text     string  `json:"text"`              // as docs/policy.md describes it
+	Audience string  `json:"audience,omitzero"` // party that tokens are for; absent: no tokens
+	After    *uint64 `json:"after,omitzero"`    // version that it follows, 0 for none; absent: any
+}
+
+func putPolicy(w *Worker, by string, r *http.Request) (any, error) {
+	var q putPolicyBody
+	if err := body(r, verify.MaxPolicy+verify.MaxPolicy/2+64<<10, &q); err != nil { // escapes make it longer
+		return nil, err
+	}
+	name := r.PathValue("name")
+	policy, err := verify.ParsePolicy([]byte(q.Text))
+	if err == nil {
+		_, err = verify.New(policy, w.now().trust)
+	}
+	switch {
+	case !policyName.MatchString(name):
+		return nil, problem(api.CodeInvalidValue, "the name of a policy: want 1 to 63 of a-z, 0-9 and -")
+	case err != nil:
+		return nil, problem(api.CodeInvalidValue, "the policy: "+err.Error())
+	case len(q.Audience) > ear.MaxName || !text.Shown(q.Audience):
+		return nil, problem(api.CodeInvalidValue, "the audience: want a short text")
+	}
+	digest := policy.Digest()
+	p, err := w.store.PutPolicy(r.Context(), store.Policy{Name: name, Digest: hex.EncodeToString(digest[:]), Text: q.Text, Audience: q.Audience, By: by, Changed: time.Now()}, q.After)
+	if err != nil {
+		return nil, err
+	}
+	w.log.Info("a policy was put into force", "policy", name, "version", p.Version, "by", by)
+	short := *p
+	short.Text = ""
+	return &short, nil
+}
+
+func withdrawPolicy(w *Worker, by string, r *http.Request) (any, error) {
+	p, err := w.store.PutPolicy(r.Context(), store.Policy{Name: r.PathValue("name"), By: by, Changed: time.Now()}, nil)
+	if err == nil {
+		w.log.Warn("a policy was withdrawn", "policy", p.Name, "version", p.Version, "by", by)
+	}
+	return p, err
+}
+
+func listEnrolments(w *Worker, _ string, r *http.Request) (any, error) {
+	q, err := query(r, "state", "after")
+	if err != nil {
+		return nil, err
+	}
+	state := keys.State(q["state"])
+	if !slices.Contains([]keys.State{"", keys.Pending, keys.Approved}, state) {
+		return nil, problem(api.CodeInvalidValue, "state: want pending or approved")
+	}
+	after, err := name(q["after"])
+	if err != nil {
+		return nil, err
+	}
+	all, err := w.store.Enrolments(r.Context(), state, after)
+	return struct {
+		Enrolments []*keys.Listed `json:"enrolments"`
+	}{notNil(all)}, err
+}
+
+// name returns the name of an attestation key, nil if it is empty.
+func name(s string) (ak keys.Name, err error) {
+	if s == "" {
+		return nil, nil
+	}
+	if err := ak.UnmarshalText([]byte(s)); err != nil {
+		return nil, problem(api.CodeInvalidValue, "the name of an attestation key: "+err.Error())
+	}
+	return ak, nil
+}
+
+func addEnrolment(w *Worker, by string, r *http.Request) (any, error) {
+	var e keys.Enrolment
+	if err := body(r, keys.MaxListed, &e); err != nil {
+		return nil, err
+	}
+	if err := e.Check(); err != nil {
+		return nil, problem(api.CodeInvalidValue, err.Error())
+	}
+	return changedEnrolment{e.AK, keys.Pending}, w.store.Enrol(r.Context(), &e, by, time.Now())
+}
+
+// changedEnrolment is the answer to a change of an enrolment.
+type changedEnrolment struct {
+	AK    keys.Name  `json:"ak"`
+	State keys.State `json:"state,omitzero"` // absent: it was removed
+}
+
+func approve(w *Worker, by string, r *http.Request) (any, error) {
+	ak, err := name(r.PathValue("ak"))
+	if err != nil {
+		return nil, err
+	}
+	return changedEnrolment{ak, keys.Approved}, w.store.Approve(r.Context(), ak, by, time.Now())
+}
+
+func removeEnrolment(w *Worker, by string, r *http.Request) (any, error) {
+	ak, err := name(r.PathValue("ak"))
+	if err != nil {
+		return nil, err
+	}
+	return changedEnrolment{AK: ak}, w.store.Unenrol(r.Context(), ak, by, time.Now())
+}
+
+// shownRecord is a record as administrators get it. The hash is over the text of the entry.
+type shownRecord struct {
+	Hash      string         `json:"hash"`
+	Entry     string         `json:"entry"`
+	Appraisal jsontext.Value `json:"appraisal,omitzero"` // absent in lists, and if it was deleted
+}
+
+func listRecords(w *Worker, _ string, r *http.Request) (any, error) {
+	q, err := query(r, "after")
+	if err != nil {
+		return nil, err
+	}
+	n, err := number(q["after"], "after")
+	if err != nil {
+		return nil, err
+	}
+	all, err := w.store.Entries(r.Context(), n)
+	out := struct {
+		Records []shownRecord `json:"records"`
+	}{[]shownRecord{}}
+	for _, x := range all {
+		out.Records = append(out.Records, shownRecord{Hash: x.Hash, Entry: string(x.Line)})
+	}
+	return out, err
+}
+
+func getRecord(w *Worker, _ string, r *http.Request) (any, error) {
+	n, err := number(r.PathValue("sequence"), "sequence")
+	if err != nil || n == 0 {
+		return nil, problem(api.CodeInvalidValue, "want the number of a record")
+	}
+	all, err := w.store.Entries(r.Context(), n-1)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 || all[0].Entry.Sequence != n {
+		return nil, store.ErrNone
+	}
+	out := shownRecord{Hash: all[0].Hash, Entry: string(all[0].Line)}
+	out.Appraisal, err = w.store.Appraisal(r.Context(), n)
+	return out, err
+}
+
+func getHead(w *Worker, _ string, r *http.Request) (any, error) { return w.store.Head(r.Context()) }

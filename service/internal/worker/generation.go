@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/version"
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/relying"
+	"github.com/cvm-agentd/agentd/service/internal/settings"
+	"github.com/cvm-agentd/agentd/service/internal/share"
+	"github.com/cvm-agentd/agentd/service/internal/store"
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/ear"
+)
+
+// generation is what a reload exchanges as a whole: the settings, and what was read of their files.
+type generation struct {
+	worker   *Worker
+	settings *settings.Settings
+	client   *tls.Config // nil: no TLS
+	admin    *tls.Config
+	keys     []*ear.Key
+	trust    verify.Config
+	shares   *share.Shares
+	plain    *relying.Service // answers what depends on no policy
+
+	mu     sync.Mutex
+	served map[string]*served // by the name of a policy; with mu
+}
+
+// served is a version of a policy that is in force.
+type served struct {
+	version uint64
+	service *relying.Service
+}
+
+// newGeneration reads the files that settings name.
+func newGeneration(w *Worker, s *settings.Settings) (g *generation, err error) {
+	l := &s.Limits
+	g = &generation{worker: w, settings: s, served: map[string]*served{},
+		shares: share.New(share.Limits{Rate: l.Rate, Burst: l.Burst, ClientAtOnce: l.ClientAtOnce, AtOnce: l.AtOnce})}
+	if g.client, err = tlsConfig(s.Server.Certificate, s.Server.Key, s.Server.ClientCA); err != nil {
+		return nil, err
+	}
+	if s.Admin.Listen != "" {
+		if g.admin, err = tlsConfig(s.Admin.Certificate, s.Admin.Key, s.Admin.ClientCA); err != nil {
+			return nil, err
+		}
+	}
+	if g.keys, err = tokenKeys(s.Tokens.Keys); err != nil {
+		return nil, err
+	}
+	if g.trust, err = trust(&s.Trust); err != nil {
+		return nil, err
+	}
+	c := g.relying()
+	c.Policies = func(context.Context) (*verify.Verifier, *verify.Policy, error) {
+		return nil, nil, errors.New("worker: this service appraises nothing")
+	}
+	if len(g.keys) > 0 {
+		c.Keys, c.Token = g.tokens, ear.Options{Audience: "none", Build: build}
+	}
+	g.plain, err = relying.New(c)
+	return g, err
+}
+
+const build = "agentd-verifier " + version.Version
+
+func (g *generation) tokens() []*ear.Key { return g.keys }
+
+// relying is what the services of all policies have in common.
+func (g *generation) relying() relying.Config {
+	l := &g.settings.Limits
+	return relying.Config{Challenges: g.worker.store, Logs: g.worker.store, Lifetime: time.Duration(l.ChallengeSeconds) * time.Second,
+		AtOnce: l.AtOnce, Body: l.Body, OnError: g.worker.fault}
+}
+
+// service returns the service under the version of a policy that is in force now.
+func (g *generation) service(ctx context.Context, name string) (*relying.Service, error) {
+	p, err := g.worker.store.Policy(ctx, name, 0)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	x := g.served[name]
+	g.mu.Unlock()
+	if x != nil && x.version == p.Version {
+		return x.service, nil
+	}
+	service, err := g.make(p)
+	if err != nil {
+		return nil, fmt.Errorf("worker: policy %s, version %d: %w", p.Name, p.Version, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	// Another request may have been here first: what that made has what it verified before.
+	if x := g.served[name]; x != nil && x.version >= p.Version {
+		return x.service, nil
+	}
+	g.served[name] = &served{p.Version, service}
+	return service, nil
+}
+
+// make makes the service under a version of a policy.
+func (g *generation) make(p *store.Policy) (*relying.Service, error) {
+	policy, err := verify.ParsePolicy([]byte(p.Text))
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := verify.New(policy, g.trust)
+	if err != nil {
+		return nil, err
+	}
+	c := g.relying()
+	c.Policies = func(context.Context) (*verify.Verifier, *verify.Policy, error) { return verifier, policy, nil }
+	c.Records = &counted{g.worker.store.Records(p), &g.worker.figures, p.Name}
+	if policy.Outside == verify.OutsideApproved {
+		c.Expect = g.enrolled
+	}
+	// A token is for the audience of its policy: a client chooses the policy, and must not get a token
+	// under an easy one that a relying party takes for one under its own.
+	if len(g.keys) > 0 && p.Audience != "" {
+		t := &g.settings.Tokens
+		c.Keys = g.tokens
+		c.Token = ear.Options{Audience: p.Audience, Issuer: t.Issuer, Lifetime: time.Duration(t.LifetimeSeconds) * time.Second, Build: build}
+	}
+	return relying.New(c)
+}
+
+// enrolled adds the enrolment of the attestation key to what is expected.
+func (g *generation) enrolled(ctx context.Context, ak keys.Name, _ []byte, expect *verify.Expect) error {
+	line, err := g.worker.store.Enrolment(ctx, ak)
+	if err != nil {
+		return err
+	}
+	expect.Enrolments, err = keys.ParseEnrolments(line)
+	return err
+}
+
+// counted counts the records that a store keeps.
+type counted struct {
+	relying.Records
+	figures *figures
+	policy  string
+}
+
+// Append implements relying.Records.
+func (c *counted) Append(ctx context.Context, r *relying.Record) error {
+	err := c.Records.Append(ctx, r)
+	if err == nil {
+		c.figures.appraised(c.policy, r)
+	}
+	return err
+}
