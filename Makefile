@@ -25,7 +25,7 @@ PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim agentd-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help build spire test demo check fuzz model bench soak install package test-package test-engines test-consumers test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
+.PHONY: help build spire test demo check fuzz model bench soak install package test-package test-engines test-consumers verifier test-service test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,14 @@ test-engines: ## measure a container of runc before it runs (root, control group
 
 test-consumers: ## give tokens to OPA, Vault's JWT auth and a JWT library (compiles them: a minute or more)
 	@cd test/consumers && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+verifier: ## build agentd-verifier, the service for relying parties without Go, into bin/ (a module of its own: service/)
+	@mkdir -p $(OUT)
+	cd service && $(BUILD) -buildmode=pie -o $(abspath $(OUT))/ ./cmd/agentd-verifier
+
+test-service: ## test agentd-verifier as processes on PostgreSQL and SQLite (compiles them at first: two minutes)
+	@scripts/setup.sh tunnel
+	@cd service && $(GO) vet ./... && $(GO) test -count=1 -timeout 15m ./...
 
 test-tunnel: ## have curl and psql reach nginx and PostgreSQL over tunnels; all of Debian, taken out of their packages
 	@scripts/setup.sh tunnel

@@ -15,7 +15,7 @@ if [ -n "$unformatted" ]; then
 	echo "$unformatted" >&2
 	exit 1
 fi
-for module in . spire test/interop test/prometheus tools; do
+for module in . service spire test/interop test/prometheus tools; do
 	(cd $module && "$GO" vet ./... && "$GO" mod tidy -diff)
 done
 
