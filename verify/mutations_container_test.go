@@ -86,6 +86,11 @@ func ledger(more ...string) string {
 	return fmt.Sprintf("[[container]]\nname = \"ledger\"\nroots = [%q]\n%s\n", e.Root.Digest, strings.Join(more, "\n"))
 }
 
+// othersMemory is where podman, docker and containerd keep the /dev/shm of a container or a pod.
+var othersMemory = []string{
+	"/var/lib/containers/storage/overlay-containers/decade/userdata/shm", "/var/lib/docker/containers/decade/mounts/shm", "/run/containerd/io.containerd.grpc.v1.cri/sandboxes/decade/shm",
+}
+
 // containerPolicyMutations are starts that a rule refuses, and policies that refuse a good start.
 func containerPolicyMutations() (all []mutation) {
 	add := func(id CheckID, name, tables string, change func(*pcr.ContainerEvent)) {
@@ -150,6 +155,23 @@ func containerPolicyMutations() (all []mutation) {
 	} {
 		add(PolicyContainerMounts, m.name, ledger(list("mounts", "/srv")), func(x *c) { x.Mounts = append(x.Mounts, m.ContainerMount) })
 	}
+	for _, m := range []struct {
+		name, source string
+		shared       pcr.ContainerWords // without ipc
+	}{
+		{"podman", othersMemory[0], pcr.ContainerWords{"net", "pid", "uts"}},
+		{"docker", othersMemory[1], pcr.ContainerWords{"net"}},
+		{"containerd", othersMemory[2], pcr.ContainerWords{"net"}},
+		{"containerd, with nothing shared", othersMemory[2], nil},
+		{"cri-o", othersMemory[0], nil},
+	} {
+		add(PolicyContainerMounts, "memory of another container of "+m.name, ledger(list("shared_namespaces", "net", "pid", "uts")), func(x *c) {
+			if x.Shared = m.shared; m.name == "cri-o" {
+				x.Engine = m.name
+			}
+			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: m.source})
+		})
+	}
 	unlisted := mutation{id: PolicyContainerUnlisted, name: "of no application", root: `unlisted_containers = "refuse"`, recipe: ran(func(x *c) { x.App, x.Declaration = "", nil })}
 	other := mutation{id: PolicyContainerUnlisted, name: "of another application", root: `unlisted_containers = "refuse"`, tables: ledger("required = false"), recipe: ran(func(x *c) { x.App = "other" })}
 	caller := "\n[caller]\napp = \"ledger\"\ncontainer = \"podman\"\n"
@@ -201,7 +223,16 @@ func TestContainerAccepted(t *testing.T) {
 		}},
 		"the engine's, of the pod of CRI-O": {"", ledger(), func(x *c) {
 			x.Engine = "cri-o"
-			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/run/containers/storage/overlay-containers/decade/userdata/shm"})
+			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/run/containers/storage/overlay-containers/decade/userdata/hosts"})
+		}},
+		"memory of the pod": {"", ledger(`shared_namespaces = ["ipc"]`), func(x *c) {
+			x.Shared = pcr.ContainerWords{"ipc"}
+			for _, source := range othersMemory {
+				x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: source})
+			}
+		}},
+		"memory of a pod's first container": {"", ledger(), func(x *c) {
+			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/run/containerd/io.containerd.grpc.v1.cri/sandboxes/c0ffee/shm"})
 		}},
 		"every device":   {"", ledger("all_devices = true", `devices = ["/dev/sda"]`), func(x *c) { x.AllDevices, x.Devices = true, []pcr.ContainerDevice{{Path: "/dev/sda", Type: "b"}} }},
 		"the machine's":  {"", ledger(`host_namespaces = ["net", "pid"]`), func(x *c) { x.Namespaces = []string{"cgroup", "ipc", "mnt", "uts"} }},

@@ -72,17 +72,19 @@ var ownMounts = map[string]string{
 }
 
 // ownSources are where engines keep what they bind over these destinations. ID is the folder of the
-// container. Volumes are elsewhere.
+// container, POD that of the pod that it is in, which has an id of its own. Volumes are elsewhere.
 var ownSources = []string{
 	"/run/containers/storage/*-containers/ID/userdata/*", "/var/lib/containers/storage/*-containers/ID/userdata/*", // podman, CRI-O
 	"/var/lib/docker/containers/ID/*", "/var/lib/docker/containers/ID/mounts/shm",
-	"/run/containerd/io.containerd.grpc.v1.cri/sandboxes/*/*", "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/*/*",
+	"/run/containerd/io.containerd.grpc.v1.cri/sandboxes/POD/*", "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/POD/*",
 	"/var/lib/kubelet/pods/*/etc-hosts",
 }
 
 // isOwnMount reports whether a mount is one that each container has. Who can write to /sys can have the
 // machine start programs, so only one that cannot be written counts. A file of the engine counts if the
 // engine made it for this container, or for the pod that it is in: another container may write into its own.
+// /dev/shm is memory that programs trust as they trust the rest of their IPC namespace. So that of another
+// counts only if processes of others are in this namespace, not if they have the network alone.
 func isOwnMount(c *replay.Container, m *pcr.ContainerMount) bool {
 	if !slices.Contains(strings.Fields(ownMounts[m.Destination]), m.Type) {
 		return false
@@ -93,12 +95,16 @@ func isOwnMount(c *replay.Container, m *pcr.ContainerMount) bool {
 	if m.Type != "bind" || m.Destination == "/dev/console" {
 		return true
 	}
-	folder := c.ID
+	folder, pod := c.ID, "*"
 	if len(c.Shared) > 0 || c.Engine == "cri-o" { // the folder is that of the pod, or of who else has the namespace
 		folder = "*"
 	}
+	if m.Destination == "/dev/shm" && !slices.Contains(c.Shared, "ipc") {
+		folder, pod = c.ID, c.ID
+	}
+	put := strings.NewReplacer("ID", folder, "POD", pod)
 	return path.Clean(m.Source) == m.Source && slices.ContainsFunc(ownSources, func(pattern string) bool {
-		ok, err := path.Match(strings.Replace(pattern, "ID", folder, 1), m.Source)
+		ok, err := path.Match(put.Replace(pattern), m.Source)
 		return ok && err == nil
 	})
 }
