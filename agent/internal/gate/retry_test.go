@@ -96,3 +96,38 @@ func TestSlowFolder(t *testing.T) {
 		t.Error("when all are guarded, a timer goes on")
 	}
 }
+
+// TestSlowFolderOfAGateThatEnds: what was to be tried again is not when the connection ends. The next
+// gate is sent its rules once.
+func TestSlowFolderOfAGateThatEnds(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	b.s.c.Retry = time.Hour
+	p := b.dial(gatewire.Hello{})
+	m := p.read()
+	p.send(&gatewire.ToAgent{Ready: &gatewire.Ready{Generation: m.Rules.Generation, Failed: []gatewire.Failed{{App: "free", Reason: "its file system does not answer"}}}})
+	p.read() // that nothing is guarded is recorded
+	b.s.mu.Lock()
+	x := b.s.session
+	b.s.mu.Unlock()
+	x.mu.Lock()
+	waits := x.later != nil && x.later.Reset(time.Hour)
+	x.mu.Unlock()
+	if !waits {
+		t.Fatal("it is not tried again")
+	}
+	p.conn.Close()
+	for deadline := time.Now().Add(long); ; time.Sleep(time.Millisecond) {
+		b.s.mu.Lock()
+		there := b.s.session != nil
+		b.s.mu.Unlock()
+		if !there {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the session does not end")
+		}
+	}
+	if x.later.Stop() {
+		t.Error("the timer goes on after the connection ended")
+	}
+}

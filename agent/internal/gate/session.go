@@ -81,6 +81,7 @@ func (s *Server) serve(c *net.UnixConn) error {
 	}
 	err = x.run(ctx, m.Hello.Gaps)
 	close(x.done)
+	x.tryNoMore()
 	s.left(ctx, x)
 	return err
 }
@@ -300,6 +301,15 @@ func (x *session) tryAgain(failed []gatewire.Failed) {
 	}
 	x.retry = min(max(x.retry*2, x.s.c.Retry), retryLast)
 	x.later = time.AfterFunc(x.retry, x.s.resend)
+}
+
+// tryNoMore stops the timer of tryAgain: the next gate is sent all rules when it connects.
+func (x *session) tryNoMore() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.later != nil {
+		x.later.Stop()
+	}
 }
 
 // alive asks the gate for a sign of life.
