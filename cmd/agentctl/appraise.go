@@ -35,6 +35,7 @@ func (f *trustFlags) add(c *cobra.Command) {
 type appraisalFlags struct {
 	trustFlags
 	formatFlags
+	policyKeys                                        policyKeyFlags
 	policy, audience, publicKey, userData, enrolments string
 
 	references []string // of files that IMA measured
@@ -45,6 +46,7 @@ func (f *appraisalFlags) add(c *cobra.Command) {
 	f.formatFlags.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.policy, "policy", "", "")
+	f.policyKeys.add(flags)
 	flags.StringVar(&f.enrolments, "enrolments", "", "")
 	flags.StringVar(&f.audience, "audience", "", "")
 	flags.StringVar(&f.publicKey, "public-key", "", "")
@@ -67,11 +69,9 @@ const maxCertificates = 512 << 10
 // trustInputs reads the files of the flags. Until a nonce is given, the appraisal is one
 // from which nothing may be concluded.
 func (t *terminal) trustInputs(f *trustFlags) (_ *appraisalInputs, err error) {
-	o := &appraisalInputs{Expect: verify.Expect{UnsafeAcceptReplay: true}, at: time.Now(), collateral: f.collateral}
-	if f.at != "" {
-		if o.at, err = parseTime(f.at); err != nil {
-			return nil, err
-		}
+	o := &appraisalInputs{Expect: verify.Expect{UnsafeAcceptReplay: true}, collateral: f.collateral}
+	if o.at, err = timeOr(f.at, time.Now()); err != nil {
+		return nil, err
 	}
 	for _, name := range f.certificates {
 		ders, err := t.readCertificates(name)
@@ -98,7 +98,11 @@ func (t *terminal) appraisalInputs(f *appraisalFlags) (*appraisalInputs, error) 
 	if f.policy == "" {
 		return nil, misuse(errors.New("--policy is missing: name the file that says what is acceptable")).withHint("docs/policy.md describes the file; `agentctl policy init` writes one")
 	}
-	policy, err := readAs(t, f.policy, verify.MaxPolicy, verify.ParsePolicy)
+	at, err := timeOr(f.at, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	policy, err := t.readPolicy(f.policy, &f.policyKeys, at)
 	if err != nil {
 		return nil, err
 	}
@@ -147,13 +151,21 @@ func (o appraisalInputs) verifier(report []byte) (*verify.Verifier, error) {
 	return verify.New(with.policy, with.Config)
 }
 
-func parseTime(s string) (time.Time, error) {
+// timeOr returns the time of --at, or another if the flag was not given.
+func timeOr(at string, otherwise time.Time) (time.Time, error) {
+	if at == "" {
+		return otherwise, nil
+	}
+	return parseTimeOf("--at", at)
+}
+
+func parseTimeOf(flag, s string) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if at, err := time.Parse(layout, s); err == nil {
 			return at, nil
 		}
 	}
-	return time.Time{}, misuse(fmt.Errorf("--at %q is not a time: write it like 2026-01-31 or 2026-01-31T12:00:00Z", s))
+	return time.Time{}, misuse(fmt.Errorf("%s %q is not a time: write it like 2026-01-31 or 2026-01-31T12:00:00Z", flag, s))
 }
 
 // testRoots returns the self-signed certificates of a file as the only roots.

@@ -31,6 +31,8 @@ Policies say which evidence is acceptable (docs/policy.md).
   add-digest DIGEST           list a digest of an application
   enrolment RECORD...         rules for attestation keys that were enrolled
   ek-roots FILE...            authorities that may have certified their TPMs
+  sign --key FILE POLICY      sign a policy; relying parties then refuse every other one
+  verify-signature POLICY     say who signed a policy
   launch --firmware FILE      launch measurements, from the files of a launch
   id-block COMMAND            sign what a host may launch, and check such a signature
 
@@ -42,7 +44,7 @@ Examples:
 `
 
 func policyCommand(t *terminal, s *sockets) *cobra.Command {
-	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyIMACommand(t), policyImageCommand(t), policyDiffCommand(t, s), policyAddCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t), policyLaunchCommand(t), policyIDBlockCommand(t))
+	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyIMACommand(t), policyImageCommand(t), policyDiffCommand(t, s), policyAddCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t), policyLaunchCommand(t), policyIDBlockCommand(t), policySignCommand(t), policyVerifyCommand(t))
 }
 
 const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]
@@ -207,6 +209,9 @@ that of the gravest refusal, or 0 if all would be accepted.
   --audience NAME        audience that the evidence was asked for, if any
   --public-key FILE      key that the evidence must have (PEM or DER)
   --user-data VALUE      user data that is expected: hexadecimal, base64 or @FILE
+  --policy-keys FILE     public keys, one of which must have signed the policy
+  --policy-threshold N, --policy-number N
+                         as "agentctl verify" has them
   --enrolments FILE|DIR  enrolments apart from the policy, if it looks at them
   --collateral DIR       files from "agentctl collateral fetch"
   --certificate FILE     further certificates, PEM or DER; may be repeated

@@ -98,6 +98,8 @@ var answers = map[string]reflect.Type{
 
 	"policy id-block check":  reflect.TypeFor[idBlock](),
 	"policy id-block create": reflect.TypeFor[idBlock](),
+
+	"policy verify-signature": reflect.TypeFor[signedPolicy](),
 }
 
 // otherwise are the commands that hand out what was asked for and not an answer, with what that is.
@@ -120,6 +122,7 @@ var otherwise = map[string]string{
 	"policy ek-roots":     "a part of a policy",
 	"policy enrolment":    "a part of a policy",
 	"policy init":         "a policy",
+	"policy sign":         "an envelope with the policy, see docs/policy.md",
 	"secret challenge":    "the challenge that secret ticket wants",
 	"secret receive":      "the message that secret receipt reads",
 	"secret send":         "the message that secret receive reads",

@@ -21,7 +21,6 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/socket"
 	"github.com/cvm-agentd/agentd/internal/tunnel"
-	"github.com/cvm-agentd/agentd/verify"
 )
 
 func tunnelCommand(t *terminal, s *sockets) *cobra.Command {
@@ -187,7 +186,7 @@ func (e *tunnelProcess) load(k *tunnelKeys) (*tunnel.Settings, error) {
 		return nil, err
 	}
 	if k.Policy != "" {
-		if s.Policy, err = readAs(e.t, k.Policy, verify.MaxPolicy, verify.ParsePolicy); err != nil {
+		if s.Policy, err = e.t.readPolicy(k.Policy, k.signed(), time.Now()); err != nil {
 			return nil, err
 		}
 		if c := s.Policy.Caller; c.Unit == "" && c.Container == "" && !k.AnyProgram {

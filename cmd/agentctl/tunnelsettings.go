@@ -31,6 +31,9 @@ type tunnelKeys struct {
 	Application string   `toml:"application"`
 
 	Policy      string          `toml:"policy"`
+	PolicyKeys  string          `toml:"policy_keys"`
+	PolicyLeast uint64          `toml:"policy_number"`
+	PolicyCount int             `toml:"policy_threshold"`
 	Audience    string          `toml:"audience"`
 	Fresh       bool            `toml:"fresh"`
 	Warn        bool            `toml:"warn"`
@@ -82,6 +85,9 @@ func (f *tunnelFlags) add(c *cobra.Command, role tunnel.Role) {
 	flags.BoolVar(&k.Anchored, "anchored-only", false, "")
 	flags.StringVar(&k.Application, "application", "", "")
 	flags.StringVar(&k.Policy, "policy", "", "")
+	flags.StringVar(&k.PolicyKeys, "policy-keys", "", "")
+	flags.Uint64Var(&k.PolicyLeast, "policy-number", 0, "")
+	flags.IntVar(&k.PolicyCount, "policy-threshold", 1, "")
 	flags.StringVar(&k.Audience, "audience", "", "")
 	flags.BoolVar(&k.Fresh, "fresh", false, "")
 	flags.BoolVar(&k.Warn, "warn", false, "")
@@ -179,19 +185,24 @@ func (k *tunnelKeys) check(role tunnel.Role) error {
 		{k.ProxyProtocol != "" && k.ProxyProtocol != "v2", "proxy-protocol: want v2"},
 		{k.WellKnown && verifies, "well-known and policy contradict each other: a client that asks for evidence shows none"},
 		{k.WellKnown && !k.Attest, "well-known shows evidence: give attest too"},
-		{!verifies && (k.Continue != 0 || k.Collateral != "" || k.Enrolments != "" || k.Audience != "" || k.Fresh || k.Warn || k.CloseOpen || k.AnyProgram || k.TestRoot != "" || len(k.CRLs)+len(k.ForEvidence) > 0),
-			"audience, fresh, continue, warn, close-open and what is trusted are for an end that verifies: give policy too"},
+		{!verifies && (k.Continue != 0 || k.Collateral != "" || k.Enrolments != "" || k.Audience != "" || k.PolicyKeys != "" || k.Fresh || k.Warn || k.CloseOpen || k.AnyProgram || k.TestRoot != "" || len(k.CRLs)+len(k.ForEvidence) > 0),
+			"audience, policy-keys, fresh, continue, warn, close-open and what is trusted are for an end that verifies: give policy too"},
 	} {
 		if x.wrong {
 			return errors.New(x.says)
 		}
 	}
-	for _, name := range append(append([]string{k.Certificate, k.Key, k.Roots, k.Policy, k.TestRoot, k.Collateral, k.Enrolments}, k.CRLs...), k.ForEvidence...) {
+	for _, name := range append(append([]string{k.Certificate, k.Key, k.Roots, k.Policy, k.PolicyKeys, k.TestRoot, k.Collateral, k.Enrolments}, k.CRLs...), k.ForEvidence...) {
 		if name == "-" {
 			return errors.New("a file is -, and standard input cannot be read again at a reload: name a file")
 		}
 	}
 	return nil
+}
+
+// signed returns the keys that the settings name for policies.
+func (k *tunnelKeys) signed() *policyKeyFlags {
+	return &policyKeyFlags{keys: k.PolicyKeys, threshold: k.PolicyCount, least: k.PolicyLeast}
 }
 
 // limits returns the limits among the settings.

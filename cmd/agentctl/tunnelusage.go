@@ -97,7 +97,11 @@ Examples:
   agentctl tunnel connect --config /etc/agentd/tunnels/billing.toml
 `
 
-const tunnelVerifyUsage = `  --fresh                ask for a report of its own in each connection. A host makes one
+const tunnelVerifyUsage = `  --policy-keys FILE     public keys, PEM, one of which must have signed the policy, also at
+                         a reload: a policy without a signature is refused
+  --policy-threshold N   how many of these keys must have signed (default 1)
+  --policy-number N      refuse a signed policy with a smaller number: an older one
+  --fresh                ask for a report of its own in each connection. A host makes one
                          every few seconds only
   --warn                 let evidence pass that is genuine, and not acceptable: for the
                          time before a policy is enforced

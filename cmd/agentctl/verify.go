@@ -31,6 +31,10 @@ correct; this command says which claims are accepted, and on whose word. A verdi
 docs/verify.md has the steps.
 
   --policy FILE          what is acceptable (docs/policy.md); required
+  --policy-keys FILE     public keys, PEM, one of which must have signed the policy: an
+                         envelope of "agentctl policy sign". Every other policy is refused
+  --policy-threshold N   how many of these keys must have signed (default 1)
+  --policy-number N      refuse a signed policy with a smaller number: an older one
   --nonce VALUE          the nonce that was sent: hexadecimal, base64 or @FILE
   --accept-replay        accept evidence without a known nonce: it may be old
   --audience NAME        your name; evidence for another audience is refused

@@ -21,6 +21,7 @@ var rooms = []string{
 	"internal/stricttoml",
 	"internal/unitname",
 	"internal/tpmwire",
+	"internal/dsse",
 
 	// Public face, first half: what a verifier needs. Pure.
 	"evidence",
