@@ -63,6 +63,7 @@ func secretSend(t *terminal) *cobra.Command {
 	f.trustFlags.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.policy, "policy", "", "")
+	f.policyKeys.add(flags)
 	flags.StringVar(&f.enrolments, "enrolments", "", "")
 	flags.StringVar(&f.delivery, "delivery", "", "")
 	flags.StringVar(&f.ticket, "ticket", "", "")
