@@ -30,7 +30,7 @@ func (s *Server) process(c *call, _ api.None) (job, error) {
 	if err != nil || pid == 0 {
 		return job{}, problem.Invalid(api.QueryPID, "want the number of a process, in decimal")
 	}
-	return job{bytes: small, run: func(ctx context.Context) (any, error) {
+	return job{bytes: small, brief: true, run: func(ctx context.Context) (any, error) {
 		if err := s.Apps.Await(ctx); err != nil { // otherwise no application would seem to be declared
 			return nil, err
 		}
