@@ -60,8 +60,12 @@ challenge, ticket, message and receipt. Without it, files come and go by any car
   --policy FILE     what the machine must meet (docs/policy.md); required. An [[app]] must
                     list the application. It needs no [caller]: by files root asks for the
                     ticket, over a connection the unit of --unit
-  --policy-keys FILE, --policy-threshold N, --policy-number N
-                    keys that must have signed the policy, as "agentctl verify" has them
+  --policy-keys FILE
+                    public keys, PEM, one of which must have signed the policy
+  --policy-threshold N
+                    how many of these keys must have signed (default 1)
+  --policy-number N
+                    refuse a signed policy with a smaller number: an older one
   --app APP         application that the secret is for; required
   --sender-key KEY  private key, Ed25519, PEM, whose public half the ticket names; no other
                     user may read the file. Required over a connection

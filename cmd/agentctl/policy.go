@@ -210,8 +210,8 @@ that of the gravest refusal, or 0 if all would be accepted.
   --public-key FILE      key that the evidence must have (PEM or DER)
   --user-data VALUE      user data that is expected: hexadecimal, base64 or @FILE
   --policy-keys FILE     public keys, one of which must have signed the policy
-  --policy-threshold N, --policy-number N
-                         as "agentctl verify" has them
+  --policy-threshold N   how many of these keys must have signed (default 1)
+  --policy-number N      refuse a signed policy with a smaller number: an older one
   --enrolments FILE|DIR  enrolments apart from the policy, if it looks at them
   --collateral DIR       files from "agentctl collateral fetch"
   --certificate FILE     further certificates, PEM or DER; may be repeated
