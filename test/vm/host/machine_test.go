@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -28,22 +27,12 @@ const (
 type machine struct {
 	work, image string
 	packages    string
-	disks       string // asRealDisks or neverCut
-
-	outside string // address of this host that leads to deliveryPort of the machine; empty if none does
 
 	qemu, tpm *exec.Cmd
 	port      net.Conn
 	lines     chan report
 	id        uint64
 }
-
-// What QEMU does when the machine wants its writes on disk. If the power of a machine is never cut, it
-// need not wait: engines of containers ask for that all the time.
-const (
-	asRealDisks = "cache=writeback"
-	neverCut    = "cache=unsafe"
-)
 
 // order is a request to the driver in the machine, and report its answer.
 type order struct {
@@ -57,8 +46,8 @@ type report struct {
 	Output string `json:"output"`
 }
 
-func newMachine(work, image, disks string) (*machine, error) {
-	m := &machine{work: work, image: image, packages: filepath.Join(work, "packages.img"), disks: disks}
+func newMachine(work, image string) (*machine, error) {
+	m := &machine{work: work, image: image, packages: filepath.Join(work, "packages.img")}
 	if err := os.MkdirAll(filepath.Join(m.work, "tpm"), 0o700); err != nil {
 		return nil, err
 	}
@@ -98,33 +87,7 @@ const (
 	withoutTPM             // likewise, and there is no TPM
 	measuring              // as direct, and the kernel measures by its policy of IMA tcb
 	byFirmware             // UEFI firmware loads shim, shim loads GRUB, GRUB loads the kernel
-	reachable              // as direct, and this host reaches one port of the machine, which reaches nothing
 )
-
-// deliveryPort is the port of the machine that this host reaches, and guestAddress the machine's
-// address on that network, which is the one that QEMU's documentation says.
-const (
-	deliveryPort = 8444
-	guestAddress = "10.0.2.15"
-)
-
-// network returns the arguments of QEMU for a network card.
-func (m *machine) network(how boot) ([]string, error) {
-	m.outside = ""
-	if how != reachable {
-		return nil, nil
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close()
-	m.outside = l.Addr().String()
-	return []string{
-		"-netdev", "user,id=net,restrict=on,hostfwd=tcp:" + m.outside + "-:" + strconv.Itoa(deliveryPort),
-		"-device", "virtio-net-pci,netdev=net,romfile=",
-	}, nil
-}
 
 // loader returns the arguments of QEMU for a way to boot.
 func (m *machine) loader(how boot) []string {
@@ -161,19 +124,14 @@ func (m *machine) start(ctx context.Context, how boot) error {
 		// executed neither the old nor the new code, and the kernel panicked.
 		"-accel", "tcg", "-M", "q35", "-cpu", "max", "-smp", "1", "-m", "2048",
 		"-nodefaults", "-nographic", "-serial", "stdio",
-		"-drive", "file=" + m.disk() + ",if=virtio,format=raw," + m.disks,
+		"-drive", "file=" + m.disk() + ",if=virtio,format=raw,cache=writeback",
 		"-drive", "file=" + m.packages + ",if=virtio,format=raw,readonly=on",
-		"-drive", "file=" + m.data() + ",if=virtio,format=raw," + m.disks,
+		"-drive", "file=" + m.data() + ",if=virtio,format=raw,cache=writeback",
 		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
 		"-chardev", "socket,id=control,path=" + control + ",server=on,wait=off",
 		"-device", "virtserialport,chardev=control,name=agentd.test",
 	}
 	args = append(args, m.loader(how)...)
-	card, err := m.network(how)
-	if err != nil {
-		return err
-	}
-	args = append(args, card...)
 	if how != withoutTPM {
 		m.tpm = child("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(m.work, "tpm"), "--ctrl", "type=unixio,path="+tpm)
 		m.tpm.Stderr = serial

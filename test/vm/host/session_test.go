@@ -37,9 +37,6 @@ type session struct {
 
 	ima, imaOld imaFiles // all that the machine may have run, and without the newer packages
 
-	ids    map[string]string // of containers, by name
-	pulled map[string]bool   // images, by the name of the app that each is
-
 	// Secrets of the application, which must survive everything that happens to the machine.
 	secret, derived string
 }
@@ -171,22 +168,6 @@ covered = true
 	file := filepath.Join(s.machine.work, "policy.toml")
 	s.must(os.WriteFile(file, []byte(text), 0o644))
 	return file
-}
-
-// ofOthers returns the policy of this machine for a caller that is not billing, without [caller]. Of
-// billing it wants no more than that it is watched now: "since-start" would mean "unbroken" then, and
-// earlier checks declared billing twice.
-func (s *session) ofOthers() string {
-	s.t.Helper()
-	defer func(before string) { s.watched = before }(s.watched)
-	s.watched = "now"
-	b, err := os.ReadFile(s.policy("billing", s.digests...))
-	s.must(err)
-	before, after, ok := strings.Cut(string(b), "[caller]\nunit = \"billing.service\"\napp = \"billing\"\ncovered = true\n")
-	if !ok {
-		s.t.Fatalf("the policy names no caller:\n%s", b)
-	}
-	return before + after
 }
 
 // verify verifies evidence of an application outside the machine, and returns the exit code
