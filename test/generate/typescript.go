@@ -56,7 +56,10 @@ func (g *Generator) Uses() (string, error) {
 	err := g.each(func(_, _ string, o operation) error {
 		var input []string
 		for _, p := range o.Parameters {
-			if p.Required {
+			switch {
+			case p.Required && p.Schema["type"] == "integer":
+				input = append(input, p.Name+": 1")
+			case p.Required:
 				input = append(input, p.Name+`: "billing"`)
 			}
 		}
