@@ -32,7 +32,6 @@ trap 'rm -rf "$work"' EXIT
 step "staticcheck"
 (cd tools && "$GO" build -o "$work/" honnef.co/go/tools/cmd/staticcheck)
 "$work/staticcheck" ./...
-(cd spire && "$work/staticcheck" ./...)
 (cd test/interop && "$work/staticcheck" ./...)
 (cd test/prometheus && "$work/staticcheck" ./...)
 
