@@ -75,11 +75,11 @@ func TestBuildsAreIdentical(t *testing.T) {
 	}
 }
 
-// checkELF checks that agentctl names no interpreter, and that the others are
-// position-independent, apart from agentd-conformance, which runs on any Linux. systemd runs agentctl as root in the environment of the unit that
-// it measures, and the unit's user may be able to write that. The kernel loads the
-// interpreter that a program names, and it obeys LD_PRELOAD: the user's code would run as
-// root. The price is that agentctl does not get a random address.
+// checkELF checks that agentctl and agentd-conformance name no interpreter, and that the others are
+// position-independent. systemd runs agentctl as root in the environment of the unit that it measures,
+// and the unit's user may be able to write that. The kernel loads the interpreter that a program names,
+// and it obeys LD_PRELOAD: the user's code would run as root. The price is that agentctl does not get a
+// random address. agentd-conformance runs on any Linux, also on one without that interpreter.
 func checkELF(t *testing.T, name string, b []byte) {
 	t.Helper()
 	f, err := elf.NewFile(bytes.NewReader(b))

@@ -151,9 +151,9 @@ var rooms = []string{
 // public are the packages that other modules can import. The root package has no code.
 var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/ear", "verify/snp", "collateral", "relying", "launch", "sealing", "api", "client", "attestedtls", "agent"}
 
-// free are folders of tests, measurements, tools, the model and the plugins of SPIRE: they import what they like,
-// and only tests import them.
-var free = []string{"test", "bench", "tools", "docs", "spire"}
+// free are folders of tests, measurements, tools and the model: they import what they like, and only
+// tests import them.
+var free = []string{"test", "bench", "tools", "docs"}
 
 // top returns the first part of a folder's path.
 func top(folder string) string {

@@ -183,7 +183,7 @@ func TestNothingHappensAtImport(t *testing.T) {
 // caller.
 func TestOnlyCommandsExit(t *testing.T) {
 	sources(t, func(path string, set *token.FileSet, file *ast.File) {
-		if top(path) == "cmd" || strings.HasPrefix(path, "service/cmd/") || slices.Contains(free, top(path)) || strings.HasSuffix(path, "_test.go") {
+		if isCommand(path) || slices.Contains(free, top(path)) || strings.HasSuffix(path, "_test.go") {
 			return
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
