@@ -3,7 +3,8 @@
 # build.sh OUT: builds the .deb and the .rpm of agentd and of agentctl into OUT, and a
 # tarball of agentctl for other systems. The client libraries go into OUT/clients: a .deb of
 # that in Python, and, if tsc is installed, a package for npm of that in TypeScript. A tarball
-# of agentd-conformance goes into OUT/conformance: no machine needs it. Two runs over the same sources with the same Go and tsc make the same bytes.
+# of agentd-conformance goes into OUT/conformance: no machine needs it. Two runs over the same
+# sources with the same Go and tsc make the same bytes.
 #
 # SIGN, a key of gpg, signs what was built: packaging/sign.sh says how.
 # VERSION overrides the version. The default is the version of the last tag, or the version
