@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/test/simulated/relying"
-	"github.com/cvm-agentd/agentd/verify"
 )
 
 // dial opens one connection that is ready for the application.
@@ -82,14 +80,7 @@ func listenOn(b *testing.B) net.Listener {
 func newConnections(b *testing.B, m *simulated.Machine) connections {
 	b.Helper()
 	roots, certificate := relying.Leaf(b, "server.example")
-	text, err := os.ReadFile(m.Policy())
-	if err != nil {
-		b.Fatal(err)
-	}
-	policy, err := verify.ParsePolicy(text)
-	if err != nil {
-		b.Fatal(err)
-	}
+	policy := relying.Policy(b, m)
 	var c connections
 	for kind := range c {
 		l := listenOn(b)

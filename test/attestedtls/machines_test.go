@@ -62,14 +62,7 @@ func machines(t *testing.T) (here, there *simulated.Machine) {
 // caller, since a test is not a unit of systemd. Continues, if given, is VerifierOptions.Continue.
 func accepts(t *testing.T, m *simulated.Machine, change func(*verify.Policy), continues ...time.Duration) *attestedtls.Verifier {
 	t.Helper()
-	text, err := os.ReadFile(m.Policy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	policy, err := verify.ParsePolicy(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	policy := relying.Policy(t, m)
 	if change != nil {
 		change(policy)
 	}

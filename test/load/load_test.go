@@ -6,11 +6,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/binary"
-	"encoding/pem"
 	"errors"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,8 +17,8 @@ import (
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/test/simulated"
+	"github.com/cvm-agentd/agentd/test/simulated/relying"
 	"github.com/cvm-agentd/agentd/verify"
-	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // The load: every tenth request wants a report of its own, and the host lets a
@@ -136,28 +133,7 @@ type verifier struct {
 
 func newVerifier(t *testing.T, m *simulated.Machine) *verifier {
 	t.Helper()
-	text, err := os.ReadFile(m.Policy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	policy, err := verify.ParsePolicy(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(m.Root())
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(b)
-	root, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := new(snp.Roots)
-	if err := roots.AddTestRootThatVouchesForNoHardware(root); err != nil {
-		t.Fatal(err)
-	}
-	v, err := verify.New(policy, verify.Config{Roots: verify.Roots{SNP: roots}})
+	v, err := verify.New(relying.Policy(t, m), relying.Trust(t, m))
 	if err != nil {
 		t.Fatal(err)
 	}

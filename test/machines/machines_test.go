@@ -19,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/test/simulated"
+	"github.com/cvm-agentd/agentd/test/simulated/relying"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -145,15 +146,7 @@ const (
 // launched is the launch measurement of m.
 func (m *machine) launched(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(m.Policy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := verify.ParsePolicy(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p.Launches[0].Measurement
+	return relying.Policy(t, m.Machine).Launches[0].Measurement
 }
 
 // googleRoot is the key roots of [gcp], with the authority of a machine.

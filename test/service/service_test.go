@@ -45,14 +45,7 @@ func session(t *testing.T, m *simulated.Machine, url string) string {
 // start serves the policy of a machine, and returns the URL of the service and the key of its tokens.
 func start(t *testing.T, m *simulated.Machine) (url string, public ed25519.PublicKey) {
 	t.Helper()
-	text, err := os.ReadFile(m.Policy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	policy, err := verify.ParsePolicy(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	policy := trust.Policy(t, m)
 	v, err := verify.New(policy, trust.Trust(t, m))
 	if err != nil {
 		t.Fatal(err)

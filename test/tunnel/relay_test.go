@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -44,9 +43,9 @@ func steals(t *testing.T, to string, config *tls.Config) *thief {
 		victim := tls.Server(c, config)
 		go func() {
 			defer real.CloseWrite()
-			io.Copy(io.MultiWriter(real, &th.read), victim)
+			io.Copy(io.MultiWriter(&th.read, real), victim)
 		}()
-		io.Copy(io.MultiWriter(victim, &th.read), real)
+		io.Copy(io.MultiWriter(&th.read, victim), real)
 	})
 	th.address = l.Addr().String()
 	return th
@@ -146,15 +145,7 @@ func keyOnly(c *tls.Conn, v *verify.Verifier, isClient bool) error {
 // verifierOf returns a verifier of machine m under its own policy.
 func verifierOf(t *testing.T, m *simulated.Machine) *verify.Verifier {
 	t.Helper()
-	text, err := os.ReadFile(m.Policy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	policy, err := verify.ParsePolicy(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := verify.New(policy, relying.Trust(t, m))
+	v, err := verify.New(relying.Policy(t, m), relying.Trust(t, m))
 	if err != nil {
 		t.Fatal(err)
 	}

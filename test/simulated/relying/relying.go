@@ -40,6 +40,20 @@ func Trust(tb testing.TB, m *simulated.Machine) verify.Config {
 	return verify.Config{Roots: verify.Roots{SNP: roots}}
 }
 
+// Policy returns the policy that accepts m as it was started.
+func Policy(tb testing.TB, m *simulated.Machine) *verify.Policy {
+	tb.Helper()
+	text, err := os.ReadFile(m.Policy())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	policy, err := verify.ParsePolicy(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return policy
+}
+
 // Enrolment returns a line with the enrolment of the attestation key of m apart from a policy: approved
 // if by names a party, else pending. Which key that is, the machine says; no challenge proved it.
 func Enrolment(tb testing.TB, m *simulated.Machine, by string) []byte {
