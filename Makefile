@@ -25,7 +25,7 @@ PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim agentd-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help build spire test demo check fuzz model bench soak install package test-package test-engines test-consumers verifier test-service test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
+.PHONY: help build spire test demo check lint fuzz model bench soak install package test-package test-engines test-consumers verifier test-service test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ test: ## run every test; the last lines say what was skipped, why, and how many 
 
 check: ## check formatting, vet, staticcheck, the rules of the tree and quick tests
 	@GO="$(GO)" scripts/check.sh
+
+lint: ## what `make check` does without running a test
+	@GO="$(GO)" scripts/check.sh sources
 
 fuzz: ## fuzz every target with FUZZTIME inputs (default 200000x) each
 	@GO="$(GO)" FUZZTIME="$${FUZZTIME:-200000x}" scripts/fuzz.sh

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Checks what a change must pass before it is sent: formatting, vet, staticcheck, the rules
-# of the source tree, and the tests that need neither a software TPM nor root. Takes less
-# than a minute when the build cache is warm.
+# of the source tree, and the tests that need neither a software TPM nor root. Takes three to
+# five minutes when the build cache is warm. With the argument `sources`, no test runs.
 set -eu
 cd "$(dirname "$0")/.."
 : "${GO:=go}"
@@ -34,6 +34,11 @@ step "staticcheck, but not of service and spire: it would read databases and gRP
 "$work/staticcheck" ./...
 (cd test/interop && "$work/staticcheck" ./...)
 (cd test/prometheus && "$work/staticcheck" ./...)
+
+if [ "${1:-}" = sources ]; then
+	echo "check: ok, without the tests"
+	exit 0
+fi
 
 step "rules of the tree and quick tests; make test runs the others"
 "$GO" build -o "$work/report" ./test/report
