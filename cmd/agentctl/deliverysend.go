@@ -78,6 +78,7 @@ func secretSend(t *terminal) *cobra.Command {
 	flags.StringVar(&f.log.save, "save-log", "", "")
 	flags.BoolVar(&f.log.replace, "replace-known-log", false, "")
 	flags.StringVar(&f.out, "out", "", "")
+	c.Annotations = map[string]string{implied: "the secret, without FILE after NAME,"}
 	return c
 }
 

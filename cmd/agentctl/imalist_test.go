@@ -55,7 +55,7 @@ func TestVerifyWithIMAList(t *testing.T) {
 		{"no file", []string{"--ima-list", "absent.bin", "--ima-reference", "reference", "e.json"}, 1, "absent.bin"},
 		{"a folder", []string{"--ima-list", ".", "--ima-reference", "reference", "e.json"}, 1, "is a directory"},
 		{"a bare report", []string{"--ima-list", "ima.bin", "--snp-report", "e.json"}, 1, "--ima-list belongs to a quote"},
-		{"standard input twice", []string{"--ima-list", "-", "--ima-reference", "-", "e.json"}, 1, "given twice"},
+		{"standard input twice", []string{"--ima-list", "-", "--ima-reference", "-", "e.json"}, 1, "--ima-list - and --ima-reference - would each be read from standard input"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, stdout, stderr := verify(c.args...)

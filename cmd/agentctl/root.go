@@ -66,7 +66,7 @@ Flags of every command:
 Pages that are named docs/... are in the repository, and in /usr/share/doc/agentctl.
 
 A file name "-" is standard input or output. "@-" is the same for values of the
-form "@FILE".
+form "@FILE". A command that would read standard input twice is refused.
 
 Exit codes: 0 done or accepted, 1 misuse or failure, 2 signature or binding broken,
 3 collateral missing, 4 revoked, 5 refused by policy, 6 agent or device not
@@ -165,8 +165,13 @@ func newRoot(t *terminal, s *sockets) *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		Args:              cobra.ArbitraryArgs,
 		Version:           version.Version,
-		PersistentPreRunE: func(c *cobra.Command, args []string) error { return refuseEmpty(c, args) },
-		RunE:              choose(t, usage),
+		PersistentPreRunE: func(c *cobra.Command, args []string) error {
+			if err := refuseEmpty(c, args); err != nil {
+				return err
+			}
+			return refuseShared(c, args)
+		},
+		RunE: choose(t, usage),
 	}
 	root.PersistentFlags().BoolVar(&t.json, "json", false, "")
 	root.PersistentFlags().StringVar(&s.client, "socket", "", "")
