@@ -34,7 +34,7 @@ type Route struct {
 type Parameter struct {
 	Name     string
 	Required bool
-	Number   bool     // a decimal number, not negative, 0 if absent
+	Number   bool     // a decimal number: 0 if absent, so at least 1 if it is required
 	Words    []string // allowed values, the default first; nil for any text
 	Summary  string   // one sentence
 }

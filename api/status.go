@@ -123,8 +123,8 @@ type Self struct {
 	PID        uint32               `json:"pid"`                 // number of the process, seen from the agent's namespace
 	Started    uint64               `json:"started"`             // when the process started: CLOCK_BOOTTIME in milliseconds
 	AgentKey   evidence.Bytes       `json:"agentKey"`            // Ed25519 public key of the running agent, 32 bytes; a proof of possession is for this agent
-	Unit       string               `json:"unit,omitzero"`       // systemd system unit, if there is one
-	UnitReason string               `json:"unitReason,omitzero"` // why there is no unit
+	Unit       string               `json:"unit,omitzero"`       // systemd system unit; absent if the caller runs in none
+	UnitReason string               `json:"unitReason,omitzero"` // why it runs in no unit
 	App        string               `json:"app,omitzero"`        // declared app with this unit and user
 	Method     evidence.Method      `json:"method"`              // how connection and process were tied
 	Container  *evidence.Container  `json:"container,omitzero"`  // measured container that the process is in

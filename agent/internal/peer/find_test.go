@@ -85,7 +85,7 @@ func TestFindNothing(t *testing.T) {
 	if thread == 0 {
 		t.Fatal("this process has one thread: the test shows nothing of others")
 	}
-	for what, pid := range map[string]int{"a zombie": h.cmd.Process.Pid, "a thread": thread, "nothing": 0, "a group": -os.Getpid(), "too large": maxPID + 1, "largest": 1<<31 - 1} {
+	for what, pid := range map[string]int{"a zombie": h.cmd.Process.Pid, "a thread": thread, "nothing": 0, "a group": -os.Getpid(), "too large": maxPID + 1, "this one with more bits than the kernel reads": 1<<32 + os.Getpid(), "largest": 1<<31 - 1} {
 		if _, err := i.Find(pid); !errors.Is(err, caller.ErrGone) {
 			t.Errorf("%s, %d: %v", what, pid, err)
 		}
@@ -217,5 +217,9 @@ func TestFindUnseen(t *testing.T) {
 	}
 	if _, err := i.Find(os.Getpid()); !errors.Is(err, caller.ErrUnknown) { // no status there
 		t.Errorf("without a status: %v", err)
+	}
+	// It may be in a pid namespace of its own.
+	if err := i.Numbers(found(t, newIdentifier(t), os.Getpid())); !errors.Is(err, caller.ErrUnknown) {
+		t.Errorf("numbers without a status: %v", err)
 	}
 }

@@ -141,6 +141,7 @@ func (l *lint) parameters(id, path string, parameters []any) {
 		name, in := textAt(p, "name"), textAt(p, "in")
 		l.want(!names[in+name], "%s: parameter %s twice", id, name)
 		names[in+name] = true
+		l.want(at(p, "required") != true || at(p, "schema", "default") == nil, "%s: parameter %s has a default and is required", id, name)
 		l.want(textAt(p, "description") != "" && at(p, "schema") != nil, "%s: parameter %s has no description or schema", id, name)
 		if in == "path" {
 			inPath[name] = true
@@ -241,6 +242,7 @@ func TestOpenAPIRules(t *testing.T) {
 		"nameless answer":   func(d tree) { delete(members(post(d), "responses", "200"), "description") },
 		"no path parameter": func(d tree) { measure(d)["parameters"] = []any{} },
 		"optional in path":  func(d tree) { members(list(measure(d), "parameters")[0])["required"] = false },
+		"default in path":   func(d tree) { members(list(measure(d), "parameters")[0], "schema")["default"] = "x" },
 		"parameter twice":   func(d tree) { p := list(measure(d), "parameters"); measure(d)["parameters"] = append(p, p[0]) },
 		"slash at the end":  func(d tree) { members(d, "paths")["/v1/x/"] = members(d, "paths")["/v1/self"] },
 		"two alike":         func(d tree) { members(d, "paths")["/v1/apps/{other}/measure"] = tree{} },

@@ -67,6 +67,8 @@ func operationOf(d *jsonschema.Describer, r route) object {
 	for _, p := range r.Query {
 		s := object{{"type", "string"}}
 		switch {
+		case p.Number && p.Required:
+			s = object{{"type", "integer"}, {"minimum", 1}, {"maximum", strictjson.MaxInteger}}
 		case p.Number:
 			s = object{{"type", "integer"}, {"minimum", 0}, {"maximum", strictjson.MaxInteger}, {"default", 0}}
 		case p.Words != nil:

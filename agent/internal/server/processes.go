@@ -103,10 +103,10 @@ func (s *Server) who(ctx context.Context, p *caller.Peer) api.Process {
 	return out
 }
 
-// sinceStart reports whether the log vouches for all that a process can have run: the app was measured
-// before the first process of its unit started, was covered since, and did not change. Times have the
-// resolution of the kernel's start times, so that of two in one tick the process is taken for the
-// earlier.
+// sinceStart reports whether the log vouches for the files of an app for as long as a process of it can
+// have run them: it was measured before the first process of its unit started, was covered since, and did
+// not change. Times have the resolution of the kernel's start times, so that of two in one tick the process
+// is taken for the earlier.
 func sinceStart(id evidence.Caller, app *api.App) api.Finding {
 	start := id.Started
 	if id.UnitStarted != nil {

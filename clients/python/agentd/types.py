@@ -1326,8 +1326,8 @@ class Process(Members):
     measured: Finding
     """Whether the log vouches for the app as its files are now."""
     since_start: Finding
-    """Whether it vouches for what the process could run since it started: measured before, covered
-    and unchanged since.
+    """Whether it has done so since before the first process of its unit started: measured before,
+    covered and unchanged since.
     """
     app: str | None = None
     """Declared app with this unit and user, or of this container."""
@@ -1342,9 +1342,9 @@ class Process(Members):
     executable: Executable | None = None
     """An observation, never proof."""
     unit: str | None = None
-    """Systemd system unit, if there is one."""
+    """Systemd system unit; absent if the process runs in none."""
     unit_reason: str | None = None
-    """Why there is no unit."""
+    """Why it runs in no unit."""
 
     MEMBERS: ClassVar[tuple[Member, ...]] = (
         Member("pid", "pid", ("integer", 4294967295), True),
@@ -1733,9 +1733,9 @@ class Self(Members):
     executable: Executable | None = None
     """An observation, never proof."""
     unit: str | None = None
-    """Systemd system unit, if there is one."""
+    """Systemd system unit; absent if the caller runs in none."""
     unit_reason: str | None = None
-    """Why there is no unit."""
+    """Why it runs in no unit."""
 
     MEMBERS: ClassVar[tuple[Member, ...]] = (
         Member("uid", "uid", ("integer", 4294967295), True),

@@ -916,8 +916,8 @@ export interface Process {
   /** Whether the log vouches for the app as its files are now. */
   measured: Finding;
   /**
-   * Whether it vouches for what the process could run since it started: measured before, covered
-   * and unchanged since.
+   * Whether it has done so since before the first process of its unit started: measured before,
+   * covered and unchanged since.
    */
   sinceStart: Finding;
   /** Declared app with this unit and user, or of this container. */
@@ -933,9 +933,9 @@ export interface Process {
   digest?: Uint8Array;
   /** An observation, never proof. */
   executable?: Executable;
-  /** Systemd system unit, if there is one. */
+  /** Systemd system unit; absent if the process runs in none. */
   unit?: string;
-  /** Why there is no unit. */
+  /** Why it runs in no unit. */
   unitReason?: string;
 }
 /** ProvisionedSecret is a secret that root provisioned, without its content. */
@@ -1228,9 +1228,9 @@ export interface Self {
   covered?: Covered;
   /** An observation, never proof. */
   executable?: Executable;
-  /** Systemd system unit, if there is one. */
+  /** Systemd system unit; absent if the caller runs in none. */
   unit?: string;
-  /** Why there is no unit. */
+  /** Why it runs in no unit. */
   unitReason?: string;
 }
 /** SignRequest is the body of POST /v1/sign. It has exactly one of message and digest. */
