@@ -106,6 +106,10 @@ func TestConfigErrors(t *testing.T) {
 		{"no room for a body", "[limits]\nbody_bytes = 1000", "c.toml:2:1: limits.body_bytes: 1000 is not within"},
 		{"no requests", "[limits]\nrequests_per_second_per_user = 0", "c.toml:2:1: limits.requests_per_second_per_user: 0 is not within"},
 		{"no connections", "[limits]\nconnections_per_second_per_user = 0", "c.toml:2:1: limits.connections_per_second_per_user: 0 is not within"},
+		{"a slice that asks", "[processes]\naskers = [\"a.service\", \"b.slice\"]", "c.toml:2:1: processes.askers: \"b.slice\" is not a system unit that processes run in"},
+		{"a template that asks", "[processes]\naskers = [\"a@.service\"]", "c.toml:2:1: processes.askers: \"a@.service\" is not a system unit that processes run in"},
+		{"a passing unit that asks", "[processes]\naskers = [\"run-u7.service\"]", "c.toml:2:1: processes.askers: \"run-u7.service\": systemd-run chose this name"},
+		{"many that ask", "[processes]\naskers = [" + strings.Repeat("\"a.service\", ", maxAskers+1) + "]", "c.toml:2:1: processes.askers: 17 units, at most 16"},
 		{"workers", "[limits]\nhashing_workers = 1025", "c.toml:2:1: limits.hashing_workers: 1025 is not within 0 to 1024"},
 		{"huge", strings.Repeat("#", maxSize+1), "c.toml: 262145 bytes, at most 262144 are read"},
 	} {
