@@ -23,14 +23,19 @@ import (
 	"github.com/cvm-agentd/agentd/verify"
 )
 
-// config is the configuration of the plugin: docs/spire.md.
+// written is the configuration of the plugin as it is written: docs/spire.md.
+type written struct {
+	Policy     string `hcl:"policy"`
+	State      string `hcl:"state"`
+	Collateral string `hcl:"collateral"`
+	Path       string `hcl:"agent_path_template"`
+	Patience   string `hcl:"challenge_timeout"`
+	TestRoot   string `hcl:"trust_test_root_that_vouches_for_no_hardware"`
+}
+
+// config is a configuration that was checked.
 type config struct {
-	Policy      string `hcl:"policy"`
-	State       string `hcl:"state"`
-	Collateral  string `hcl:"collateral"`
-	Path        string `hcl:"agent_path_template"`
-	Patience    string `hcl:"challenge_timeout"`
-	TestRoot    string `hcl:"trust_test_root_that_vouches_for_no_hardware"`
+	written
 	trustDomain string
 	patience    time.Duration
 	path        *template.Template
@@ -47,20 +52,12 @@ const (
 const defaultPath = "{{ .AK }}"
 
 func parse(core *configv1.CoreConfiguration, text string) (*config, error) {
-	c := &config{}
-	read := &struct {
-		Policy     string `hcl:"policy"`
-		State      string `hcl:"state"`
-		Collateral string `hcl:"collateral"`
-		Path       string `hcl:"agent_path_template"`
-		Patience   string `hcl:"challenge_timeout"`
-		TestRoot   string `hcl:"trust_test_root_that_vouches_for_no_hardware"`
-	}{}
-	domain, err := settings.Read(core, text, read)
+	c := &config{patience: defaultPatience}
+	domain, err := settings.Read(core, text, &c.written)
 	if err != nil {
 		return nil, err
 	}
-	c.Policy, c.State, c.Collateral, c.Path, c.Patience, c.TestRoot, c.trustDomain = read.Policy, read.State, read.Collateral, read.Path, read.Patience, read.TestRoot, domain.TrustDomain
+	c.trustDomain = domain.TrustDomain
 	for _, x := range []struct {
 		key, path string
 		needed    bool
@@ -72,7 +69,6 @@ func parse(core *configv1.CoreConfiguration, text string) (*config, error) {
 			return nil, err
 		}
 	}
-	c.patience = defaultPatience
 	if c.Patience != "" {
 		if c.patience, err = time.ParseDuration(c.Patience); err != nil || c.patience < leastPatience || c.patience > mostPatience {
 			return nil, fmt.Errorf("configuration: challenge_timeout = %q: want %v to %v, such as \"2m\"", c.Patience, leastPatience, mostPatience)
@@ -81,27 +77,11 @@ func parse(core *configv1.CoreConfiguration, text string) (*config, error) {
 	if c.path, err = template.New("agent_path_template").Option("missingkey=error").Parse(cmp.Or(c.Path, defaultPath)); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	return c, c.checkPath()
-}
-
-// checkPath refuses a template that gives two attestation keys one path: SPIRE would take two machines for
-// one agent, and give each the other's identities.
-func (c *config) checkPath() error {
-	sample := func(digit string) (string, error) {
-		return render(c.path, names{AK: "000b" + strings.Repeat(digit, 64), Measurement: "m", Chip: "c", Product: "p", Project: "p", Zone: "z", Instance: "i"})
+	sample := names{AK: "000b" + strings.Repeat("1", 64), Measurement: "m", Chip: "c", Product: "p", Project: "p", Zone: "z", Instance: "i"}
+	if _, err := render(c.path, sample); err != nil {
+		return nil, fmt.Errorf("configuration: agent_path_template: %w", err)
 	}
-	one, err := sample("1")
-	if err != nil {
-		return fmt.Errorf("configuration: agent_path_template: %w", err)
-	}
-	other, err := sample("2")
-	if err != nil {
-		return fmt.Errorf("configuration: agent_path_template: %w", err)
-	}
-	if !strings.Contains(one, strings.Repeat("1", 64)) || one == other {
-		return errors.New("configuration: agent_path_template gives two machines one path: it must contain {{ .AK }}, the name of the attestation key")
-	}
-	return nil
+	return c, nil
 }
 
 // names is what a template of paths may contain.
@@ -118,8 +98,9 @@ type names struct {
 // maxPath is the longest path that SPIRE gets.
 const maxPath = 1024
 
-// render returns the path of an agent below that of the plugin. Each part has the characters that a path of
-// a SPIFFE ID may have (SPIFFE-ID, section 2.2).
+// render returns the path of an agent below that of the plugin. It contains the name of the attestation key:
+// SPIRE takes two machines with one path for one agent, and gives each the other's identities. Each part has
+// the characters that a path of a SPIFFE ID may have (SPIFFE-ID, section 2.2).
 func render(t *template.Template, n names) (string, error) {
 	var b bytes.Buffer
 	if err := t.Execute(&b, n); err != nil {
@@ -128,6 +109,9 @@ func render(t *template.Template, n names) (string, error) {
 	path := b.String()
 	if len(path) > maxPath {
 		return "", fmt.Errorf("a path of %d bytes, at most %d", len(path), maxPath)
+	}
+	if !strings.Contains(path, n.AK) {
+		return "", fmt.Errorf("%+q may be the path of two machines: it must contain {{ .AK }}, the name of the attestation key", path)
 	}
 	for part := range strings.SplitSeq(path, "/") {
 		if part == "" || part == "." || part == ".." || strings.Trim(part, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_") != "" {

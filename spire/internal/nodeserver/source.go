@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -18,9 +19,9 @@ import (
 )
 
 const (
-	maxFile  = 512 << 10 // bytes of a file of certificates or of a revocation list
-	maxFiles = 20000     // of a folder of collateral
-	cached   = 1024      // verified reports and chains that are remembered
+	maxFile  = snp.MaxRevocationList // bytes of a file: certificates have fewer
+	maxFiles = 20000                 // of a folder of collateral
+	cached   = 1024                  // verified reports and chains that are remembered
 )
 
 // source is the policy, and what evidence is verified by. Files that changed are read again when the next
@@ -81,7 +82,9 @@ func (s *source) files() (paths []string, err error) {
 	return paths, nil
 }
 
-// look returns what tells whether a file changed.
+// look returns what tells whether a file changed. A package or an image may set the time at which a file was
+// written, and digests have one length: so the number of the file and the time of its change count too, which
+// the kernel sets.
 func (s *source) look() (string, error) {
 	paths, err := s.files()
 	if err != nil {
@@ -97,6 +100,9 @@ func (s *source) look() (string, error) {
 			return "", err
 		}
 		fmt.Fprintln(&b, path, info.Size(), info.ModTime().UnixNano())
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			fmt.Fprintln(&b, st.Dev, st.Ino, st.Ctim)
+		}
 	}
 	return b.String(), nil
 }

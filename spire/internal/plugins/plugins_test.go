@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/spiffe/spire-plugin-sdk/plugintest"
 	agentv1 "github.com/spiffe/spire-plugin-sdk/proto/spire/plugin/agent/nodeattestor/v1"
 	workloadattestorv1 "github.com/spiffe/spire-plugin-sdk/proto/spire/plugin/agent/workloadattestor/v1"
@@ -139,7 +140,10 @@ func newServer(t *testing.T, settings string) (*server, error) {
 	t.Helper()
 	p := new(nodeserver.Plugin)
 	s := &server{new(serverv1.NodeAttestorPluginClient), new(configv1.ConfigServiceClient), filepath.Join(t.TempDir(), "state")}
+	// The agent is told only the class of a refusal.
+	logger := hclog.New(&hclog.LoggerOptions{Name: "server", Output: t.Output(), Level: hclog.Info})
 	plugintest.ServeInBackground(t, plugintest.Config{
+		Logger:       logger,
 		PluginServer: serverv1.NodeAttestorPluginServer(p), PluginClient: s.NodeAttestorPluginClient,
 		ServiceServers: serviceServers(configv1.ConfigServiceServer(p)), ServiceClients: serviceClients(s.conf),
 	})
