@@ -107,6 +107,7 @@ type bed struct {
 	extra    string            // more of the configuration
 	limits   string            // the table [limits]
 	roots    []*x509.Certificate
+	own      *tls.Certificate // that the client of a worker comes with; nil: none
 
 	mu      sync.Mutex
 	clients [16]*http.Client // with mu
@@ -223,7 +224,7 @@ listen = %q
 // start starts a worker. It is not ready if the database is away.
 func (b *bed) start(name string) *worker {
 	b.t.Helper()
-	w := &worker{bed: b, name: name, url: "https://" + servers.Local(servers.Port(b.t)), admin: "https://" + servers.Local(servers.Port(b.t)), stats: "http://" + servers.Local(servers.Port(b.t)), client: b.clientWith(nil)}
+	w := &worker{bed: b, name: name, url: "https://" + servers.Local(servers.Port(b.t)), admin: "https://" + servers.Local(servers.Port(b.t)), stats: "http://" + servers.Local(servers.Port(b.t)), client: b.clientWith(b.own)}
 	w.config("token.key")
 	w.again()
 	return w

@@ -279,6 +279,20 @@ func TestReload(t *testing.T) {
 	if code, out := w.run("check"); code != 1 || !strings.Contains(out, "broken.key") {
 		t.Errorf("check: %d, %s", code, out)
 	}
+	limits := b.limits
+	for _, key := range []string{"connections", "challenges", "machines"} { // which the worker read when it started
+		b.limits = limits + key + " = 77\n"
+		before := strings.Count(w.Output(), "new start only")
+		w.config("second.key")
+		w.Process.Signal(t, syscall.SIGHUP)
+		eventually(t, func() error {
+			if strings.Count(w.Output(), "new start only") == before {
+				return fmt.Errorf("the limit %s is said to be in force:\n%s", key, w.Output())
+			}
+			return nil
+		})
+	}
+	b.limits = limits
 	if strings.Contains(w.Output(), "PRIVATE") {
 		t.Error("a private key is in the log")
 	}

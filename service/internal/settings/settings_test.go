@@ -3,6 +3,7 @@
 package settings
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -37,6 +38,27 @@ func TestParse(t *testing.T) {
 	} {
 		if _, err := Parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestNumbersHaveBounds: each number is refused with its key if it is below or above what it may be.
+func TestNumbersHaveBounds(t *testing.T) {
+	for table := range reflect.TypeFor[Settings]().Fields() {
+		if table.Type.Kind() != reflect.Struct {
+			continue
+		}
+		for f := range table.Type.Fields() {
+			if f.Type.Kind() != reflect.Int {
+				continue
+			}
+			for _, n := range []int{-1, 2_000_000_000} {
+				name, key := table.Tag.Get("toml"), f.Tag.Get("toml")
+				text := strings.Replace(least+"[limits]\n[tokens]\n", "["+name+"]\n", fmt.Sprintf("[%s]\n%s = %d\n", name, key, n), 1)
+				if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), name+"."+key) {
+					t.Errorf("%s.%s = %d: %v", name, key, n, err)
+				}
+			}
 		}
 	}
 }

@@ -83,6 +83,8 @@ var suite = []struct {
 	{"FullStoreFailsAlone", testFullStoreFailsAlone},
 	{"LaterTables", testLaterTables},
 	{"ManyBegin", testManyBegin},
+	{"Durable", testDurable},
+	{"CommitFails", testCommitFails},
 }
 
 func TestPostgreSQL(t *testing.T) {

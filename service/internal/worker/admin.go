@@ -5,13 +5,13 @@ package worker
 import (
 	"crypto/tls"
 	"encoding/hex"
-
 	"errors"
 	"io"
 	"net/http"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -96,21 +96,11 @@ func query(r *http.Request, known ...string) (map[string]string, error) {
 	out := map[string]string{}
 	for name, values := range r.URL.Query() {
 		if !slices.Contains(known, name) || len(values) != 1 {
-			return nil, problem(api.CodeUnknownParameter, "want each of these at most once: "+text.Line(join(known)))
+			return nil, problem(api.CodeUnknownParameter, "want each of these at most once: "+strings.Join(known, ", "))
 		}
 		out[name] = values[0]
 	}
 	return out, nil
-}
-
-func join(names []string) (s string) {
-	for i, n := range names {
-		if i > 0 {
-			s += ", "
-		}
-		s += n
-	}
-	return s
 }
 
 // number returns a number of a path or a parameter, 0 if that is empty.
@@ -149,11 +139,8 @@ func listPolicies(w *Worker, _ string, r *http.Request) (any, error) {
 	all, err := w.store.Policies(r.Context())
 	return struct {
 		Policies []*store.Policy `json:"policies"`
-	}{notNil(all)}, err
+	}{all}, err
 }
-
-// notNil returns a list that JSON writes as a list.
-func notNil[T any](all []T) []T { return append([]T{}, all...) }
 
 func getPolicy(w *Worker, _ string, r *http.Request) (any, error) {
 	q, err := query(r, "version")
@@ -227,7 +214,7 @@ func listEnrolments(w *Worker, _ string, r *http.Request) (any, error) {
 	all, err := w.store.Enrolments(r.Context(), state, after)
 	return struct {
 		Enrolments []*keys.Listed `json:"enrolments"`
-	}{notNil(all)}, err
+	}{all}, err
 }
 
 // name returns the name of an attestation key, nil if it is empty.
@@ -291,9 +278,9 @@ func listRecords(w *Worker, _ string, r *http.Request) (any, error) {
 		return nil, err
 	}
 	all, err := w.store.Entries(r.Context(), n)
-	out := struct {
+	var out struct {
 		Records []shownRecord `json:"records"`
-	}{[]shownRecord{}}
+	}
 	for _, x := range all {
 		out.Records = append(out.Records, shownRecord{Hash: x.Hash, Entry: string(x.Line)})
 	}

@@ -26,8 +26,8 @@ type figures struct {
 	faults   float64
 }
 
-// maxPolicies is how many policies have figures of their own.
-const maxPolicies = 200
+// maxVerdicts is how many pairs of a policy and a verdict have figures of their own.
+const maxVerdicts = 200
 
 func (f *figures) answered(path string, code int, took time.Duration) {
 	f.mu.Lock()
@@ -55,7 +55,7 @@ func (f *figures) appraised(policy string, r *relying.Record) {
 		f.verdicts = map[[2]string]float64{}
 	}
 	key := [2]string{policy, verdict}
-	if _, known := f.verdicts[key]; !known && len(f.verdicts) >= maxPolicies {
+	if _, known := f.verdicts[key]; !known && len(f.verdicts) >= maxVerdicts {
 		key[0] = "others"
 	}
 	f.verdicts[key]++

@@ -104,8 +104,10 @@ func (w *Worker) reload(load func() (*settings.Settings, error)) {
 	s, err := load()
 	if err == nil {
 		old := w.now().settings
-		if s.Server.Listen != old.Server.Listen || s.Admin.Listen != old.Admin.Listen || s.Monitoring.Listen != old.Monitoring.Listen || s.Database != old.Database || (s.Server.Certificate == "") != (old.Server.Certificate == "") {
-			err = errors.New("listen, [database] and whether there is TLS change with a new start only")
+		l, before := &s.Limits, &old.Limits
+		if s.Server.Listen != old.Server.Listen || s.Admin.Listen != old.Admin.Listen || s.Monitoring.Listen != old.Monitoring.Listen || s.Database != old.Database || (s.Server.Certificate == "") != (old.Server.Certificate == "") ||
+			l.Connections != before.Connections || l.Challenges != before.Challenges || l.Machines != before.Machines {
+			err = errors.New("listen, [database], whether there is TLS, and the limits connections, challenges and machines change with a new start only")
 		}
 	}
 	var g *generation
