@@ -122,15 +122,7 @@ func newBed(t *testing.T, postgres bool) *bed {
 	}
 	b.database = fmt.Sprintf("file = %q", filepath.Join(b.dir, "verifier.db"))
 	if postgres {
-		programs := map[string]servers.Program{}
-		for _, name := range []string{"initdb", "postgres", "psql"} {
-			p, err := servers.Find(name)
-			if err != nil {
-				t.Skip(err)
-			}
-			programs[name] = p
-		}
-		b.postgres = servers.StartPostgres(t, programs)
+		b.postgres = servers.StartPostgres(t, servers.IfThere(t, "initdb", "postgres", "psql"))
 		b.database = fmt.Sprintf("url = \"postgres://tester@%s/postgres?sslmode=disable\"", b.postgres.Address)
 	}
 	b.write("ca.crt", encode("CERTIFICATE", b.ca.root.Raw))

@@ -42,15 +42,7 @@ func (d *database) worker(t *testing.T, limits Limits) *Store {
 // newPostgres starts a server with an empty database. A test skips if this machine has no PostgreSQL.
 func newPostgres(t *testing.T) *servers.Postgres {
 	t.Helper()
-	programs := map[string]servers.Program{}
-	for _, name := range []string{"initdb", "postgres", "psql"} {
-		p, err := servers.Find(name)
-		if err != nil {
-			t.Skip(err)
-		}
-		programs[name] = p
-	}
-	return servers.StartPostgres(t, programs)
+	return servers.StartPostgres(t, servers.IfThere(t, "initdb", "postgres", "psql"))
 }
 
 // onPostgres is a database of a server.

@@ -70,15 +70,33 @@ func Need(tb testing.TB, names ...string) map[string]Program {
 	if os.Getenv(Asked) == "" {
 		tb.Skip("runs servers of Debian: run `make test-tunnel`")
 	}
+	out, err := find(names...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return out
+}
+
+// IfThere returns programs. It skips a test that needs one which the machine does not have.
+func IfThere(tb testing.TB, names ...string) map[string]Program {
+	tb.Helper()
+	out, err := find(names...)
+	if err != nil {
+		tb.Skip(err)
+	}
+	return out
+}
+
+func find(names ...string) (map[string]Program, error) {
 	out := map[string]Program{}
 	for _, name := range names {
 		p, err := Find(name)
 		if err != nil {
-			tb.Fatal(err)
+			return nil, err
 		}
 		out[name] = p
 	}
-	return out
+	return out, nil
 }
 
 // Command returns a command that runs the program.
