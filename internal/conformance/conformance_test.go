@@ -39,8 +39,10 @@ func TestAnswers(t *testing.T) {
 		{`{"verdict":"refuse","unsupported":["everything"]}`, `"everything" is not a feature`},
 		{`{"verdict":"refuse","unsupported":["core"]}`, `"core" is not a feature`},
 		{`{"verdict":"refuse","checks":["` + strings.Repeat("x", maxName+1) + `"]}`, "the id of a check"},
+		{`{"verdict":"refuse","checks":[""]}`, "the id of a check"},
 		{`{"verdict":"refuse","checks":["a\u001b[2J"]}`, "the id of a check"},
 		{`{"verdict":"refuse","checks":[` + many + `]}`, "more than 1000"},
+		{`{"verdict":"refuse","unsupported":[` + strings.ReplaceAll(many, "quote.magic", "ima") + `]}`, "more than 1000"},
 	} {
 		a, err := parseAnswer([]byte(c.printed))
 		if c.want == "" && (err != nil || a == nil) || c.want != "" && (err == nil || a != nil || !strings.Contains(err.Error(), c.want)) {
