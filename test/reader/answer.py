@@ -12,11 +12,6 @@ from judge import judge
 UNSUPPORTED = ["policy", "snp-report", "azure-paravisor-set"]
 
 
-def of_policy(name):
-    """of_policy tells if a check depends on the policy."""
-    return name.startswith("policy.") or name == "report.revocation-list"
-
-
 def main(path):
     """main prints the answer."""
     case, evidence = cases.folder(path)
@@ -24,7 +19,7 @@ def main(path):
     if evidence is None:
         answer["reason"] = "not evidence"
     else:
-        failed = sorted(n for n in judge(evidence, case) if not of_policy(n))
+        failed = sorted(n for n in judge(evidence, case) if not cases.of_policy(n))
         if failed:
             answer["verdict"], answer["checks"] = "refuse", failed
     print(json.dumps(answer))

@@ -13,11 +13,6 @@ import examples
 from judge import judge
 
 
-def of_policy(name):
-    """of_policy tells if a check depends on the policy, which this reader does not look at."""
-    return name.startswith("policy.") or name == "report.revocation-list"
-
-
 def compare(path, folder):
     """compare gives None for a case that is about raw material, or its disagreement, perhaps ""."""
     head, case, evidence = cases.load(path, folder)
@@ -25,7 +20,7 @@ def compare(path, folder):
         return None
     mine = judge(evidence, case)
     want = set(head.get("fails", [""])[0].split())  # none: it must be accepted
-    mine, want = ({n for n in names if not of_policy(n)} for names in (mine, want))
+    mine, want = ({n for n in names if not cases.of_policy(n)} for names in (mine, want))
     if mine == want:
         return ""
     return f"{os.path.basename(path)}: {head['about'][0]}: reader {sorted(mine)}, verifier {sorted(want)}"
