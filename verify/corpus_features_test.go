@@ -67,8 +67,8 @@ func ofPolicy(id string) bool {
 	return strings.HasPrefix(id, "policy.") || id == string(ReportRevocationList)
 }
 
-// TestCaseFeatures: the features of a case are those that this source gives, each feature has cases
-// that are accepted and, apart from the gate's container, some that are refused.
+// TestCaseFeatures: the features of a case are those that this source gives. Each feature has cases
+// that are refused, and each apart from the policy has some that are accepted.
 func TestCaseFeatures(t *testing.T) {
 	all, err := corpus.Read(corpusDir)
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 
 //go:generate go test -count=1 -run ^TestWriteCorpus$ -write-corpus .
 
-var writeCorpus = flag.Bool("write-corpus", false, "write testdata/corpus anew")
+var writeCorpus = flag.Bool("write-corpus", false, "write internal/corpus/cases anew")
 
 const corpusDir = "../internal/corpus/cases"
 
