@@ -28,7 +28,7 @@ type Suite struct {
 	Errors     int        `xml:"errors,attr"`
 	Skipped    int        `xml:"skipped,attr"`
 	Time       string     `xml:"time,attr"` // in seconds
-	Timestamp  string     `xml:"timestamp,attr"`
+	Timestamp  string     `xml:"timestamp,attr,omitempty"`
 	Properties []Property `xml:"properties>property"`
 	Cases      []Case     `xml:"testcase"`
 	Output     string     `xml:"system-out"`
