@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,11 @@ func TestSignedPolicies(t *testing.T) {
 		}
 		return b
 	}
+	twice := func(envelope []byte) []byte {
+		before, after, _ := bytes.Cut(envelope, []byte(`"signatures":[`))
+		one := after[:bytes.IndexByte(after, ']')]
+		return slices.Concat(before, []byte(`"signatures":[`), one, []byte(","), after)
+	}
 	label := func(number uint64, expires time.Time) string { return PolicyLabel{number, expires}.String() }
 	for _, c := range []struct {
 		name      string
@@ -72,6 +78,17 @@ func TestSignedPolicies(t *testing.T) {
 		{"a stranger", sign(PolicyType, text, other), 1, 0, "found 1 signature, of which 0 of the 2 keys verify; want 1"},
 		{"a stranger for the second", sign(PolicyType, text, one, other), 2, 0, "found 2 signatures, of which 1"},
 		{"no signature", text, 1, 0, "found a policy without a signature"},
+		{"a stranger, and no threshold", sign(PolicyType, text, other), 0, 0, "of which 0 of the 2 keys verify; want 1"},
+		{"a stranger, and a threshold below 0", sign(PolicyType, text, other), -1, 0, "of which 0 of the 2 keys verify; want 1"},
+		{"no signature, and no threshold", text, 0, 0, "found a policy without a signature"},
+		{"twice by one key", twice(sign(PolicyType, text, one)), 2, 0, "found 2 signatures, of which 1 of the 2 keys verify; want 2"},
+		{"more keys than there are", sign(PolicyType, text, one, two), 3, 0, "of which 2 of the 2 keys verify; want 3"},
+		{"something after the envelope", append(sign(PolicyType, text, one), "{}"...), 1, 0, "found something else than a DSSE envelope"},
+		{"after it expired", sign(label(0, now.Add(-time.Second)), text, one), 1, 0, "it expired at 2026-06-01T11:59:59Z"},
+		{"a number without digits", sign(PolicyType+";number=", text, one), 1, 0, "not spelled"},
+		{"a number twice", sign(PolicyType+";number=7;number=7", text, one), 1, 7, "not spelled"},
+		{"expiry in another zone", sign(PolicyType+";expires=2999-01-01T00:00:00+01:00", text, one), 1, 0, "not spelled"},
+		{"the largest number", sign(label(MaxPolicyNumber, time.Time{}), text, one), 1, MaxPolicyNumber, ""},
 		{"nothing", nil, 1, 0, "found a policy without a signature"},
 		{"JSON of something else", []byte("{}"), 1, 0, "found something else than a DSSE envelope"},
 		{"another document of the key", sign("application/vnd.in-toto+json", text, one), 1, 0, "found another document that these keys signed"},

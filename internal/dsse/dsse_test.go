@@ -14,6 +14,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -123,11 +124,34 @@ func TestSigners(t *testing.T) {
 	if len(u.Signers(keys)) != 2 {
 		t.Error("a hint decided something")
 	}
+	u.envelope.Signatures = slices.Repeat([]signature{{Sig: "AA=="}}, MaxSignatures)
+	if _, err := u.Add(one); err == nil || !strings.Contains(err.Error(), "32 signatures already") {
+		t.Errorf("more signatures than are read: %v", err)
+	}
 	for name, change := range map[string]func(*Unverified){
 		"type":    func(u *Unverified) { u.Type = "a/c" },
 		"payload": func(u *Unverified) { u.Payload = []byte("text") },
 		"signature": func(u *Unverified) {
 			u.envelope.Signatures = []signature{{Sig: base64.StdEncoding.EncodeToString(make([]byte, 64))}}
+		},
+		"length of a signature": func(u *Unverified) {
+			u.envelope.Signatures = []signature{{Sig: ""}, {Sig: "AA=="}, {Sig: base64.StdEncoding.EncodeToString(make([]byte, 63))}}
+		},
+		"end of a signature": func(u *Unverified) {
+			for i, s := range u.envelope.Signatures {
+				sig, _ := decode(s.Sig)
+				u.envelope.Signatures[i].Sig = base64.StdEncoding.EncodeToString(append(sig, 0))
+			}
+		},
+		"character after a signature": func(u *Unverified) {
+			for i := range u.envelope.Signatures {
+				u.envelope.Signatures[i].Sig += "!"
+			}
+		},
+		"spelling of a signature": func(u *Unverified) {
+			for i := range u.envelope.Signatures {
+				u.envelope.Signatures[i].Sig += "\n"
+			}
 		},
 	} {
 		u, err := Read(both, 100)
@@ -155,11 +179,18 @@ func TestRead(t *testing.T) {
 		{`{"payloadType":"a","payload":"AAAAAAAAAAAAAA==","signatures":[` + one + `]}`, "at most 8"},
 		{`{"payloadType":"a","payload":"AA==","signatures":[` + strings.Repeat(one+",", MaxSignatures) + one + `]}`, "32"},
 		{`{"payloadType":"a","payload":"AA==","signatures":[{"sig":"` + strings.Repeat("A", 2*maxSignature+4) + `"}]}`, "too long"},
-		{"version = 1\n", ""},
-		{"", ""},
+		{`{"payloadType":"a","payload":"AA==","signatures":[{"keyid":"` + strings.Repeat("k", maxKeyID+1) + `","sig":"AA=="}]}`, "too long"},
+		{`{"payloadType":"` + strings.Repeat("a", maxType+1) + `","payload":"AA==","signatures":[` + one + `]}`, "payloadType"},
+		{`{"payloadType":"a","payload":"AA==","signatures":[` + one + `],"more":"` + strings.Repeat("x", Size(8)) + `"}`, "at most"},
+		{`{"payloadType":"` + strings.Repeat("a", maxType) + `","payload":"AAAAAAAAAAA=","signatures":[` + strings.Repeat(one+",", MaxSignatures-1) + one + `]}`, ""},
+		{`{"payloadType":"a","payload":"AA==","signatures":[{"keyid":"` + strings.Repeat("k", maxKeyID) + `","sig":"` + strings.Repeat("A", 2*maxSignature) + `"}]}`, ""},
+		{`{"payloadType":"a","payload":"AA==","signatures":[` + one + `]}{}`, "after"},
+		{"version = 1\n", "invalid"},
+		{"", "ends early"},
+		{`{"payloadType":"a","payload":"AA\n==","signatures":[` + one + `]}`, "payload"},
 	} {
 		u, err := Read([]byte(c.text), 8)
-		good := strings.Contains(c.text, `"more"`)
+		good := c.want == ""
 		if good != (err == nil) || good != (u != nil) || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.80s: %v, want %q", c.text, err, c.want)
 		}
@@ -187,6 +218,18 @@ func TestKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var many strings.Builder
+	var most string
+	for i := range MaxKeys + 1 {
+		if i == MaxKeys {
+			most = many.String()
+		}
+		key, _, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		many.WriteString(encode(key))
+	}
 	good, second := encode(one), encode(&example(t).PublicKey)
 	for _, c := range []struct {
 		text string
@@ -202,12 +245,19 @@ func TestKeys(t *testing.T) {
 		{strings.Replace(good, "\n", "\n!", 1) + second, 0, "want public keys"},
 		{encode(&large.PublicKey), 0, "P-384"},
 		{encode(&other.PublicKey), 0, "want Ed25519"},
+		{string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})), 0, "key 1: "},
 		{strings.ReplaceAll(good, "PUBLIC", "PRIVATE"), 0, "want public keys"},
 		{strings.Repeat(" ", MaxKeyFile) + good, 0, "at most"},
+		{strings.Repeat("\n", MaxKeyFile-len(good)) + good, 1, ""},
+		{many.String(), 0, "more than 32 keys"},
+		{most, MaxKeys, ""},
 	} {
 		keys, err := ParseKeys([]byte(c.text))
 		if len(keys) != c.n || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.60q: %d keys, %v, want %d, %q", c.text, len(keys), err, c.n, c.want)
 		}
+	}
+	if _, err := Sign(large, "a/b", nil); err == nil || !strings.Contains(err.Error(), "P-384") {
+		t.Errorf("a key signs that no verifier takes: %v", err)
 	}
 }
