@@ -105,6 +105,7 @@ type bed struct {
 	postgres *servers.Postgres // nil: SQLite
 	database string            // the table [database]
 	extra    string            // more of the configuration
+	admin    string            // the tables below [admin]
 	limits   string            // the table [limits]
 	roots    []*x509.Certificate
 	own      *tls.Certificate // that the client of a worker comes with; nil: none
@@ -206,11 +207,12 @@ test_root_that_vouches_for_no_hardware = %q
 listen = %q
 client_ca = %q
 names = ["alice"]
+%s
 [monitoring]
 listen = %q
 [limits]
 %s
-`, address(w.url), w.path("server.crt"), w.path("server.key"), w.extra, w.database, strings.Join(tokenKeys, ", "), w.path("roots.pem"), address(w.admin), w.path("ca.crt"), address(w.stats), w.limits))
+`, address(w.url), w.path("server.crt"), w.path("server.key"), w.extra, w.database, strings.Join(tokenKeys, ", "), w.path("roots.pem"), address(w.admin), w.path("ca.crt"), w.bed.admin, address(w.stats), w.limits))
 }
 
 // start starts a worker. It is not ready if the database is away.

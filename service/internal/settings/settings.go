@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
@@ -70,7 +72,26 @@ type Admin struct {
 	Key         string   `toml:"key"`
 	ClientCA    string   `toml:"client_ca"`
 	Names       []string `toml:"names"`
+	OIDC        OIDC     `toml:"oidc"`
 }
+
+// OIDC is [admin.oidc]: administrators who come with an ID token in place of a certificate.
+type OIDC struct {
+	Issuer   string   `toml:"issuer"`
+	Audience string   `toml:"audience"`
+	Claim    string   `toml:"claim"`
+	Names    []string `toml:"names"`
+	CA       string   `toml:"ca"`
+}
+
+// Values of OIDC.Claim: what names an administrator.
+const (
+	ClaimSubject = "sub"
+	ClaimEmail   = "email"
+)
+
+// OIDCPrefix is before the names of administrators who came with a token, in records.
+const OIDCPrefix = "oidc:"
 
 // Monitoring is [monitoring].
 type Monitoring struct {
@@ -168,13 +189,43 @@ func (s *Settings) checkOthers(no refuse) {
 		switch {
 		case a.Certificate == "" || a.Key == "":
 			no("admin", "want certificate and key, of [admin] or [server]: administrators come with certificates, so over TLS")
-		case a.ClientCA == "":
-			no("admin.client_ca", "want the authority that certifies administrators")
-		case len(a.Names) == 0:
+		case a.ClientCA == "" && a.OIDC.Issuer == "":
+			no("admin.client_ca", "want the authority that certifies administrators, or admin.oidc")
+		case a.ClientCA != "" && len(a.Names) == 0:
 			no("admin.names", "want the common names of administrators: not each certificate of an authority is one of them")
 		}
 	}
+	for i, name := range a.Names {
+		if strings.HasPrefix(name, OIDCPrefix) {
+			no(fmt.Sprintf("admin.names[%d]", i), "%s is before the names of [admin.oidc] in records", OIDCPrefix)
+		}
+	}
+	checkOIDC(no, &a.OIDC)
 	checkListen(no, "monitoring.listen", s.Monitoring.Listen, false)
+}
+
+func checkOIDC(no refuse, o *OIDC) {
+	if o.Claim == "" {
+		o.Claim = ClaimSubject
+	}
+	if o.Issuer == "" {
+		if o.Audience != "" || o.CA != "" || len(o.Names) > 0 {
+			no("admin.oidc.issuer", "want the address of the issuer")
+		}
+		return
+	}
+	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		no("admin.oidc.issuer", "want an address of https without a query, as the claim iss has it")
+	}
+	if o.Audience == "" {
+		no("admin.oidc.audience", "want the client that tokens are for: a token for another one must not count")
+	}
+	if o.Claim != ClaimSubject && o.Claim != ClaimEmail {
+		no("admin.oidc.claim", "want %s or %s: others can be changed by those that they name", ClaimSubject, ClaimEmail)
+	}
+	if len(o.Names) == 0 {
+		no("admin.oidc.names", "want the administrators: not each user of an issuer is one of them")
+	}
 }
 
 func checkListen(no refuse, key, address string, required bool) {

@@ -12,6 +12,14 @@ import (
 
 const least = "[server]\nlisten = \"127.0.0.1:8443\"\n[database]\nfile = \"/v.db\"\n"
 
+func withAdmin(more string) string {
+	return least + "[admin]\nlisten = \"127.0.0.1:1\"\ncertificate = \"c\"\nkey = \"k\"\n" + more
+}
+
+func withOIDC(issuer, audience, claim, name string) string {
+	return withAdmin(fmt.Sprintf("[admin.oidc]\nissuer = %q\naudience = %q\nclaim = %q\nnames = [%q]\n", issuer, audience, claim, name))
+}
+
 func TestParse(t *testing.T) {
 	s, err := Parse([]byte(least))
 	if err != nil {
@@ -19,6 +27,9 @@ func TestParse(t *testing.T) {
 	}
 	if s.Limits.Rate != 20 || s.Limits.AtOnce != 32 || s.Server.DrainSeconds != 5 || s.Tokens.LifetimeSeconds != 300 {
 		t.Errorf("%+v", s)
+	}
+	if s, err := Parse([]byte(withOIDC("https://i.example", "a", "", "n"))); err != nil || s.Admin.OIDC.Claim != ClaimSubject {
+		t.Errorf("administrators with tokens alone: %v", err)
 	}
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown key":          {least + "[limits]\nrates = 1\n", "rates"},
@@ -33,6 +44,13 @@ func TestParse(t *testing.T) {
 		"administrators":       {least + "[admin]\nlisten = \"127.0.0.1:1\"\n", "over TLS"},
 		"their authority":      {least + "[admin]\nlisten = \"127.0.0.1:1\"\ncertificate = \"c\"\nkey = \"k\"\n", "client_ca"},
 		"their names":          {least + "[admin]\nlisten = \"127.0.0.1:1\"\ncertificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n", "names"},
+		"a name like a token's": {withAdmin("client_ca = \"a\"\nnames = [\"oidc:eve\"]\n"), "admin.names[0]"},
+		"no issuer":            {withAdmin("client_ca = \"a\"\nnames = [\"a\"]\n[admin.oidc]\naudience = \"a\"\n"), "oidc.issuer"},
+		"an issuer of http":    {withOIDC("http://i.example", "a", "sub", "n"), "oidc.issuer"},
+		"an issuer's query":    {withOIDC("https://i.example/?a=b", "a", "sub", "n"), "oidc.issuer"},
+		"no audience":          {withOIDC("https://i.example", "", "sub", "n"), "oidc.audience"},
+		"a claim of users":     {withOIDC("https://i.example", "a", "name", "n"), "oidc.claim"},
+		"all users":            {strings.Replace(withOIDC("https://i.example", "a", "sub", "n"), "names = [\"n\"]", "", 1), "oidc.names"},
 		"a rate of zero":       {least + "[limits]\nrate = 0\n", "limits.rate"},
 		"a body of gigabytes":  {least + "[limits]\nbody = 5000000000\n", "limits.body"},
 	} {
@@ -84,19 +102,19 @@ func TestPageHasEachKey(t *testing.T) {
 }
 
 // keys are those of Settings; of [limits] without the name of the table.
-func keys() (all []string) {
-	top := reflect.TypeFor[Settings]()
-	for table := range top.Fields() {
-		name := table.Tag.Get("toml")
-		if name == "-" {
-			continue
-		}
-		for f := range table.Type.Fields() {
-			key := f.Tag.Get("toml")
-			if name != "limits" {
-				key = name + "." + key
-			}
-			all = append(all, key)
+func keys() []string { return keysOf(reflect.TypeFor[Settings](), "") }
+
+func keysOf(table reflect.Type, prefix string) (all []string) {
+	for f := range table.Fields() {
+		name := f.Tag.Get("toml")
+		switch {
+		case name == "-":
+		case f.Type.Kind() == reflect.Struct && name == "limits":
+			all = append(all, keysOf(f.Type, "")...)
+		case f.Type.Kind() == reflect.Struct:
+			all = append(all, keysOf(f.Type, prefix+name+".")...)
+		default:
+			all = append(all, prefix+name)
 		}
 	}
 	return all

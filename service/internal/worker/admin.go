@@ -3,7 +3,6 @@
 package worker
 
 import (
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -48,9 +47,9 @@ func (w *Worker) administration() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, f := range acts {
 		mux.HandleFunc(pattern, func(out http.ResponseWriter, r *http.Request) {
-			by, ok := w.administrator(r.TLS)
-			if !ok {
-				refuse(out, problem(api.CodeNotPermitted, "its common name is not one of [admin] names"))
+			by, refusal := w.administrator(r)
+			if refusal != nil {
+				refuse(out, refusal)
 				return
 			}
 			answer, err := f(w, by, r)
@@ -82,13 +81,35 @@ func (w *Worker) administration() http.Handler {
 	return guard.Handler(mux)
 }
 
-// administrator returns the name of an administrator, whose certificate the connection has verified.
-func (w *Worker) administrator(c *tls.ConnectionState) (string, bool) {
-	if c == nil || len(c.VerifiedChains) == 0 {
-		return "", false
+// administrator returns the name of an administrator: that of the certificate, which the connection
+// has verified, or of the token. A token that does not count is not made up for by a certificate.
+func (w *Worker) administrator(r *http.Request) (string, *api.Problem) {
+	g := w.now()
+	if token, has := bearer(r); has {
+		if g.issuer == nil {
+			return "", problem(api.CodeNotPermitted, "tokens do not count here: [admin.oidc] names no issuer")
+		}
+		name, err := g.issuer.name(r.Context(), token)
+		if errors.Is(err, errIssuer) {
+			w.log.Error("an administrator's token could not be checked", "error", err)
+			p := problem(api.CodeUnavailable, "the issuer of tokens could not be asked for its keys: ask again soon")
+			p.RetryAfter = 5
+			return "", p
+		}
+		if err != nil {
+			w.log.Warn("an administrator's token was refused", "error", err)
+			return "", problem(api.CodeNotPermitted, "the token does not count: the log of the worker says why")
+		}
+		return name, nil
 	}
-	name := c.VerifiedChains[0][0].Subject.CommonName
-	return name, name != "" && slices.Contains(w.now().settings.Admin.Names, name)
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return "", problem(api.CodeNotPermitted, "come with a certificate of admin.client_ca, or a token of admin.oidc.issuer")
+	}
+	name := r.TLS.VerifiedChains[0][0].Subject.CommonName
+	if name == "" || !slices.Contains(g.settings.Admin.Names, name) {
+		return "", problem(api.CodeNotPermitted, "its common name is not one of [admin] names")
+	}
+	return name, nil
 }
 
 // query returns the parameters of a request, of which only these may be there, each once.

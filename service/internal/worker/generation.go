@@ -26,6 +26,7 @@ type generation struct {
 	settings *settings.Settings
 	client   *tls.Config // nil: no TLS
 	admin    *tls.Config
+	issuer   *issuer // nil: administrators come with certificates only
 	keys     []*ear.Key
 	trust    verify.Config
 	shares   *share.Shares
@@ -52,6 +53,12 @@ func newGeneration(w *Worker, s *settings.Settings) (g *generation, err error) {
 	if s.Admin.Listen != "" {
 		if g.admin, err = tlsConfig(s.Admin.Certificate, s.Admin.Key, s.Admin.ClientCA); err != nil {
 			return nil, err
+		}
+		if g.issuer, err = newIssuer(s.Admin.OIDC); err != nil {
+			return nil, err
+		}
+		if g.issuer != nil && s.Admin.ClientCA != "" {
+			g.admin.ClientAuth = tls.VerifyClientCertIfGiven
 		}
 	}
 	if g.keys, err = tokenKeys(s.Tokens.Keys); err != nil {

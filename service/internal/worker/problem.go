@@ -38,7 +38,7 @@ var statuses = map[api.Code]struct {
 	api.CodeThrottled:        {429, "This client asks too often."},
 	api.CodeInternal:         {500, "The service has a fault."},
 	api.CodeBusy:             {503, "The service has too much to do."},
-	api.CodeUnavailable:      {503, "The service does not reach its database."},
+	api.CodeUnavailable:      {503, "The service does not reach what it needs."},
 }
 
 func problem(code api.Code, detail string) *api.Problem {
