@@ -106,6 +106,7 @@ type bed struct {
 	database string            // the table [database]
 	extra    string            // more of the configuration
 	admin    string            // the tables below [admin]
+	tracing  string            // the table [tracing]
 	limits   string            // the table [limits]
 	roots    []*x509.Certificate
 	own      *tls.Certificate // that the client of a worker comes with; nil: none
@@ -210,9 +211,11 @@ names = ["alice"]
 %s
 [monitoring]
 listen = %q
+[tracing]
+%s
 [limits]
 %s
-`, address(w.url), w.path("server.crt"), w.path("server.key"), w.extra, w.database, strings.Join(tokenKeys, ", "), w.path("roots.pem"), address(w.admin), w.path("ca.crt"), w.bed.admin, address(w.stats), w.limits))
+`, address(w.url), w.path("server.crt"), w.path("server.key"), w.extra, w.database, strings.Join(tokenKeys, ", "), w.path("roots.pem"), address(w.admin), w.path("ca.crt"), w.bed.admin, address(w.stats), w.tracing, w.limits))
 }
 
 // start starts a worker. It is not ready if the database is away.

@@ -28,6 +28,7 @@ type Settings struct {
 	Trust      Trust      `toml:"trust"`
 	Admin      Admin      `toml:"admin"`
 	Monitoring Monitoring `toml:"monitoring"`
+	Tracing    Tracing    `toml:"tracing"`
 	Limits     Limits     `toml:"limits"`
 
 	Proxies []netip.Prefix `toml:"-"` // Server.TrustedProxies
@@ -98,6 +99,13 @@ type Monitoring struct {
 	Listen string `toml:"listen"`
 }
 
+// Tracing is [tracing].
+type Tracing struct {
+	Endpoint string `toml:"endpoint"`
+	Percent  int    `toml:"percent"`
+	CA       string `toml:"ca"`
+}
+
 // Limits is [limits].
 type Limits struct {
 	Rate             int `toml:"rate"`
@@ -115,7 +123,8 @@ type Limits struct {
 func Parse(text []byte) (*Settings, error) {
 	s := &Settings{
 		Server: Server{DrainSeconds: 5}, Database: Database{Connections: 16}, Tokens: Tokens{LifetimeSeconds: int(ear.DefaultLifetime / time.Second)},
-		Limits: Limits{Rate: 20, Burst: 40, AtOnce: 32, ClientAtOnce: 8, Body: relying.DefaultBody, Connections: 4096, Challenges: 100_000, ChallengeSeconds: 300, Machines: 100_000},
+		Tracing: Tracing{Percent: 10},
+		Limits:  Limits{Rate: 20, Burst: 40, AtOnce: 32, ClientAtOnce: 8, Body: relying.DefaultBody, Connections: 4096, Challenges: 100_000, ChallengeSeconds: 300, Machines: 100_000},
 	}
 	at, err := stricttoml.Decode(text, MaxText, s)
 	if err != nil {
@@ -141,6 +150,7 @@ func (s *Settings) checkNumbers(no refuse) {
 		{"limits.client_at_once", l.ClientAtOnce, 1, 10_000}, {"limits.body", l.Body, 64 << 10, relying.MaxBody}, {"limits.connections", l.Connections, 1, 1_000_000},
 		{"limits.challenges", l.Challenges, 1, 10_000_000}, {"limits.challenge_seconds", l.ChallengeSeconds, int(relying.MinLifetime / time.Second), int(relying.MaxLifetime / time.Second)},
 		{"limits.machines", l.Machines, 1, 10_000_000}, {"server.drain_seconds", s.Server.DrainSeconds, 0, 300}, {"database.connections", s.Database.Connections, 2, 1000},
+		{"tracing.percent", s.Tracing.Percent, 0, 100},
 		{"tokens.lifetime_seconds", s.Tokens.LifetimeSeconds, 1, int(ear.MaxLifetime / time.Second)},
 	} {
 		if n.is < n.low || n.is > n.high {
@@ -202,6 +212,7 @@ func (s *Settings) checkOthers(no refuse) {
 	}
 	checkOIDC(no, &a.OIDC)
 	checkListen(no, "monitoring.listen", s.Monitoring.Listen, false)
+	checkTracing(no, &s.Tracing)
 }
 
 func checkOIDC(no refuse, o *OIDC) {
@@ -225,6 +236,19 @@ func checkOIDC(no refuse, o *OIDC) {
 	}
 	if len(o.Names) == 0 {
 		no("admin.oidc.names", "want the administrators: not each user of an issuer is one of them")
+	}
+}
+
+func checkTracing(no refuse, t *Tracing) {
+	if t.Endpoint == "" {
+		return
+	}
+	u, err := url.Parse(t.Endpoint)
+	switch {
+	case err != nil || u.Host == "" || u.Port() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
+		no("tracing.endpoint", "want an address with port and path, such as https://collector.example:4318/v1/traces")
+	case u.Scheme == "http" && !loopback(u.Host):
+		no("tracing.endpoint", "traces name machines and policies: use https, or a collector on a loopback address")
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/relying"
+	"github.com/cvm-agentd/agentd/service/internal/traces"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -97,7 +98,9 @@ type records struct {
 }
 
 // Append implements relying.Records.
-func (r *records) Append(ctx context.Context, x *relying.Record) error {
+func (r *records) Append(ctx context.Context, x *relying.Record) (err error) {
+	ctx, part := traces.Begin(ctx, "append a record")
+	defer func() { part.End(err) }()
 	body, err := strictjson.Encode(x.Appraisal)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/relying"
+	"github.com/cvm-agentd/agentd/service/internal/traces"
 )
 
 // Limits are how much a store keeps. 0 is the number of Defaults.
@@ -118,9 +119,11 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // write runs f in a transaction. It returns nil once that is committed. Otherwise nothing of it may be
 // relied on: if the connection ends during the commit, it may be committed or not.
-func (s *Store) write(ctx context.Context, attempt string, f func(context.Context, *transaction) error) error {
+func (s *Store) write(ctx context.Context, attempt string, f func(context.Context, *transaction) error) (err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	ctx, part := traces.Begin(ctx, attempt)
+	defer func() { part.End(err) }()
 	if err := s.tables(ctx); err != nil {
 		return err
 	}
@@ -147,13 +150,15 @@ func (s *Store) write(ctx context.Context, attempt string, f func(context.Contex
 }
 
 // read runs f without a transaction.
-func (s *Store) read(ctx context.Context, attempt string, f func(context.Context, queries) error) error {
+func (s *Store) read(ctx context.Context, attempt string, f func(context.Context, queries) error) (err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	ctx, part := traces.Begin(ctx, attempt)
+	defer func() { part.End(err) }()
 	if err := s.tables(ctx); err != nil {
 		return err
 	}
-	err := f(ctx, queries{s.db, s.dialect})
+	err = f(ctx, queries{s.db, s.dialect})
 	if own, ok := errors.AsType[fault](err); ok {
 		return own.error
 	}

@@ -46,29 +46,7 @@ var acts = map[string]act{
 func (w *Worker) administration() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, f := range acts {
-		mux.HandleFunc(pattern, func(out http.ResponseWriter, r *http.Request) {
-			by, refusal := w.administrator(r)
-			if refusal != nil {
-				refuse(out, refusal)
-				return
-			}
-			answer, err := f(w, by, r)
-			if p, is := errors.AsType[*api.Problem](err); is {
-				refuse(out, p)
-				return
-			}
-			if err != nil {
-				w.refuse(out, err)
-				return
-			}
-			b, err := strictjson.Encode(answer)
-			if err != nil {
-				w.refuse(out, err)
-				return
-			}
-			head(out, "application/json")
-			_, _ = out.Write(b) // the client is gone
-		})
+		mux.Handle(pattern, w.traced(pattern, func(out http.ResponseWriter, r *http.Request) { w.act(f, out, r) }))
 	}
 	mux.HandleFunc("/", func(out http.ResponseWriter, _ *http.Request) {
 		refuse(out, problem(api.CodeNoSuchPath, "docs/verifier-service.md has the paths and their methods"))
@@ -79,6 +57,42 @@ func (w *Worker) administration() http.Handler {
 		refuse(out, problem(api.CodeNotPermitted, "a page of another origin asked for a change"))
 	}))
 	return guard.Handler(mux)
+}
+
+// traced has the traces of requests tell what they did, under a name.
+func (w *Worker) traced(name string, h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		answer := &status{ResponseWriter: out}
+		ctx, part := w.traces.Request(r)
+		h(answer, r.WithContext(ctx))
+		part.Name(name)
+		part.Answered(answer.code)
+		part.End(nil)
+	})
+}
+
+// act answers a request of an administrator.
+func (w *Worker) act(f act, out http.ResponseWriter, r *http.Request) {
+	by, refusal := w.administrator(r)
+	if refusal != nil {
+		refuse(out, refusal)
+		return
+	}
+	answer, err := f(w, by, r)
+	if p, is := errors.AsType[*api.Problem](err); is {
+		refuse(out, p)
+		return
+	}
+	var b []byte
+	if err == nil {
+		b, err = strictjson.Encode(answer)
+	}
+	if err != nil {
+		w.refuse(out, err)
+		return
+	}
+	head(out, "application/json")
+	_, _ = out.Write(b) // the client is gone
 }
 
 // administrator returns the name of an administrator: that of the certificate, which the connection

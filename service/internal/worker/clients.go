@@ -12,6 +12,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/service/internal/share"
 	"github.com/cvm-agentd/agentd/service/internal/store"
+	"github.com/cvm-agentd/agentd/service/internal/traces"
 )
 
 // defaultPolicy is the policy of paths that name none.
@@ -40,8 +41,12 @@ func (w *Worker) clients(out http.ResponseWriter, r *http.Request) {
 	g := w.now()
 	begin := time.Now()
 	answer := &status{ResponseWriter: out}
-	path := g.answer(answer, r)
+	ctx, part := w.traces.Request(r)
+	path := g.answer(answer, r.WithContext(ctx))
 	w.figures.answered(path, answer.code, time.Since(begin))
+	part.Name(path)
+	part.Answered(answer.code)
+	part.End(nil)
 }
 
 // answer answers one request, and returns the path for the figures, which must be one of few.
@@ -83,6 +88,7 @@ func (g *generation) answer(w http.ResponseWriter, r *http.Request) (path string
 	case err != nil:
 		g.worker.refuse(w, err)
 	default:
+		traces.Of(r.Context()).Say("agentd.policy", name)
 		service.ServeHTTP(w, r)
 	}
 	if path != pathAppraisals && path != "/v1/challenges" {

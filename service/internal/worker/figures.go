@@ -44,8 +44,9 @@ func (f *figures) answered(path string, code int, took time.Duration) {
 	h.Observe(took.Seconds())
 }
 
-func (f *figures) appraised(policy string, r *relying.Record) {
-	verdict := string(r.Appraisal.Verdict)
+// appraised counts a record, and returns the verdict that it is counted under.
+func (f *figures) appraised(policy string, r *relying.Record) (verdict string) {
+	verdict = string(r.Appraisal.Verdict)
 	if r.Code != "" {
 		verdict = string(r.Code)
 	}
@@ -59,6 +60,7 @@ func (f *figures) appraised(policy string, r *relying.Record) {
 		key[0] = "others"
 	}
 	f.verdicts[key]++
+	return verdict
 }
 
 func (f *figures) fault() {

@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/service/internal/settings"
 	"github.com/cvm-agentd/agentd/service/internal/share"
 	"github.com/cvm-agentd/agentd/service/internal/store"
+	"github.com/cvm-agentd/agentd/service/internal/traces"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/ear"
 )
@@ -162,7 +163,7 @@ type counted struct {
 func (c *counted) Append(ctx context.Context, r *relying.Record) error {
 	err := c.Records.Append(ctx, r)
 	if err == nil {
-		c.figures.appraised(c.policy, r)
+		traces.Of(ctx).Say("agentd.verdict", c.figures.appraised(c.policy, r))
 	}
 	return err
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/service/internal/settings"
 	"github.com/cvm-agentd/agentd/service/internal/store"
+	"github.com/cvm-agentd/agentd/service/internal/traces"
 )
 
 // Worker is one process of the service.
@@ -28,6 +29,7 @@ type Worker struct {
 	store    *store.Store
 	log      *slog.Logger
 	figures  figures
+	traces   *traces.Traces // nil: none are sent
 	draining atomic.Bool
 	current  atomic.Pointer[generation]
 
@@ -68,6 +70,10 @@ func Run(ctx context.Context, log *slog.Logger, load func() (*settings.Settings,
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	w := &Worker{store: st, log: log}
+	if w.traces, err = traces.New(&s.Tracing, log); err != nil {
+		return err
+	}
+	defer w.endTraces()
 	g, err := newGeneration(w, s)
 	if err != nil {
 		return err
@@ -99,15 +105,25 @@ func Run(ctx context.Context, log *slog.Logger, load func() (*settings.Settings,
 	}
 }
 
+// endTraces sends what waits for the collector. A collector that does not answer must not keep the
+// process for long.
+func (w *Worker) endTraces() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := w.traces.Close(ctx); err != nil {
+		w.log.Warn("the last traces are lost, since the collector does not take them", "error", err)
+	}
+}
+
 // reload exchanges what settings and files say. If they cannot be used, what was in force stays.
 func (w *Worker) reload(load func() (*settings.Settings, error)) {
 	s, err := load()
 	if err == nil {
 		old := w.now().settings
 		l, before := &s.Limits, &old.Limits
-		if s.Server.Listen != old.Server.Listen || s.Admin.Listen != old.Admin.Listen || s.Monitoring.Listen != old.Monitoring.Listen || s.Database != old.Database || (s.Server.Certificate == "") != (old.Server.Certificate == "") ||
-			l.Connections != before.Connections || l.Challenges != before.Challenges || l.Machines != before.Machines {
-			err = errors.New("listen, [database], whether there is TLS, and the limits connections, challenges and machines change with a new start only")
+		if s.Server.Listen != old.Server.Listen || s.Admin.Listen != old.Admin.Listen || s.Monitoring.Listen != old.Monitoring.Listen || (s.Server.Certificate == "") != (old.Server.Certificate == "") ||
+			s.Database != old.Database || s.Tracing != old.Tracing || l.Connections != before.Connections || l.Challenges != before.Challenges || l.Machines != before.Machines {
+			err = errors.New("listen, [database], [tracing], whether there is TLS, and the limits connections, challenges and machines change with a new start only")
 		}
 	}
 	var g *generation
