@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -251,6 +252,7 @@ func TestIssuerAway(t *testing.T) {
 	b := newBed(t, false)
 	i := newIssuer(t, b)
 	b.admin = i.settings(b, "sub", "user-1")
+	started := time.Now()
 	w := b.start("one")
 	eventuallyIs := func(what string, want int) {
 		t.Helper()
@@ -283,6 +285,24 @@ func TestIssuerAway(t *testing.T) {
 	i.rotate("second")
 	eventuallyIs("another key", 200)
 
+	// Keys of more than 1 MiB are not read, and little of them is in the log.
+	i.rotate("third")
+	whole := *i.keys.Load()
+	long := append([]byte(strings.Repeat(" ", 1<<20)), whole...)
+	i.keys.Store(&long)
+	asked := i.asked.Load()
+	eventually(t, func() error {
+		if code, _ := w.with(w.client, "Bearer "+i.token(nil)); code == 200 {
+			t.Fatal("a document of more than 1 MiB was read")
+		}
+		if i.asked.Load() == asked {
+			return errors.New("the keys were not asked for")
+		}
+		return nil
+	})
+	i.keys.Store(&whole)
+	eventuallyIs("a document that fits", 200)
+
 	before, begin := i.asked.Load(), time.Now()
 	for n := range 200 {
 		w.with(w.client, "Bearer "+i.signed(jwt.SigningMethodES256, i.key, fmt.Sprint("unknown-", n), nil))
@@ -291,6 +311,9 @@ func TestIssuerAway(t *testing.T) {
 		t.Errorf("200 tokens of unknown keys cost the issuer %d requests, at most %d are wanted", i.asked.Load()-before, most)
 	}
 	eventuallyIs("after that", 200)
+	if n, most := strings.Count(w.Output(), "administrator's token"), 6+int(2*time.Since(started)/time.Second); n > most || len(w.Output()) > 1<<20 {
+		t.Errorf("%d lines and %d bytes are in the log, at most %d lines are wanted", n, len(w.Output()), most)
+	}
 
 	// Without the settings, no token counts.
 	b.admin = ""

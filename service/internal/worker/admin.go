@@ -105,13 +105,13 @@ func (w *Worker) administrator(r *http.Request) (string, *api.Problem) {
 		}
 		name, err := g.issuer.name(r.Context(), token)
 		if errors.Is(err, errIssuer) {
-			w.log.Error("an administrator's token could not be checked", "error", err)
+			g.issuer.tell(w.log, "an administrator's token could not be checked", err)
 			p := problem(api.CodeUnavailable, "the issuer of tokens could not be asked for its keys: ask again soon")
 			p.RetryAfter = 5
 			return "", p
 		}
 		if err != nil {
-			w.log.Warn("an administrator's token was refused", "error", err)
+			g.issuer.tell(w.log, "an administrator's token was refused", err)
 			return "", problem(api.CodeNotPermitted, "the token does not count: the log of the worker says why")
 		}
 		return name, nil

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/service/internal/settings"
 )
 
@@ -44,6 +46,7 @@ var algorithms = []string{oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA, oidc.R
 type issuer struct {
 	settings settings.OIDC
 	client   *http.Client
+	told     rate.Sometimes // anyone can send a token that is refused
 
 	mu       sync.Mutex
 	verifier *oidc.IDTokenVerifier // nil until the issuer answered; with mu
@@ -67,7 +70,7 @@ func newIssuer(s settings.OIDC) (*issuer, error) {
 	}
 	transport := &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment, MaxIdleConns: 2, IdleConnTimeout: time.Minute}
 	// A token with an unknown key has the keys fetched, and anyone can send one.
-	return &issuer{settings: s, client: &http.Client{Timeout: issuerTimeout, Transport: &asking{transport, rate.NewLimiter(rate.Every(2*time.Second), 5)}}}, nil
+	return &issuer{settings: s, told: rate.Sometimes{First: 5, Interval: time.Second / 2}, client: &http.Client{Timeout: issuerTimeout, Transport: &asking{transport, rate.NewLimiter(rate.Every(2*time.Second), 5)}}}, nil
 }
 
 // asking limits how often the issuer is asked, and how much it answers. It follows no redirection.
@@ -155,6 +158,12 @@ func (i *issuer) name(ctx context.Context, token string) (string, error) {
 		return "", fmt.Errorf("its %s is not one of admin.oidc.names", i.settings.Claim)
 	}
 	return settings.OIDCPrefix + name, nil
+}
+
+// tell writes into the log why a token does not count, at most twice a second after the first five
+// times. An error can contain what the issuer answered.
+func (i *issuer) tell(log *slog.Logger, what string, err error) {
+	i.told.Do(func() { log.Warn(what, "error", text.Fit(err.Error(), 400)) })
 }
 
 // bearer returns the token of a request (RFC 6750, section 2.1), and whether it has the header.
