@@ -246,8 +246,8 @@ func TestAddressesOfAdministrators(t *testing.T) {
 	}
 }
 
-// TestIssuerAway: an issuer that does not answer, or misleads, is no reason to restart, and costs it
-// few requests however many tokens come.
+// TestIssuerAway: after an issuer did not answer, or misled, no restart is needed, and it gets few
+// requests however many tokens come.
 func TestIssuerAway(t *testing.T) {
 	b := newBed(t, false)
 	i := newIssuer(t, b)

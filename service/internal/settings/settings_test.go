@@ -75,7 +75,7 @@ func TestNumbersHaveBounds(t *testing.T) {
 			}
 			for _, n := range []int{-1, 2_000_000_000} {
 				name, key := table.Tag.Get("toml"), f.Tag.Get("toml")
-				text := strings.Replace(least+"[limits]\n[tokens]\n", "["+name+"]\n", fmt.Sprintf("[%s]\n%s = %d\n", name, key, n), 1)
+				text := strings.Replace(least+"[limits]\n[tokens]\n[tracing]\n", "["+name+"]\n", fmt.Sprintf("[%s]\n%s = %d\n", name, key, n), 1)
 				if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), name+"."+key) {
 					t.Errorf("%s.%s = %d: %v", name, key, n, err)
 				}

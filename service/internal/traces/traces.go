@@ -94,10 +94,10 @@ func (t *Traces) Request(r *http.Request) (context.Context, *Part) {
 	if t == nil {
 		return r.Context(), nil
 	}
-	options := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer)}
+	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	client := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(r.Header)))
 	if client.IsValid() {
-		options = append(options, trace.WithLinks(trace.Link{SpanContext: trace.NewSpanContext(trace.SpanContextConfig{TraceID: client.TraceID(), SpanID: client.SpanID()})}))
+		options = append(options, trace.WithLinks(trace.Link{SpanContext: client}))
 	}
 	ctx, span := t.tracer.Start(r.Context(), "request", options...)
 	return ctx, &Part{span}

@@ -4,6 +4,7 @@ package servers
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,15 +13,20 @@ import (
 	"testing"
 )
 
-// Port returns a port of this machine that was free.
+// Port returns a port of this machine that was free. It is not one of those that the kernel gives to
+// connections by itself (ip_local_port_range begins at 32768): one of these could have it before the
+// server does.
 func Port(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", Local(10240+rand.IntN(32768-10240)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().(*net.TCPAddr).Port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	tb.Fatal("100 ports are all taken")
+	return 0
 }
 
 // Local returns the address of a port of this machine.
