@@ -3,8 +3,10 @@
 package worker
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -24,8 +26,8 @@ import (
 	"github.com/cvm-agentd/agentd/verify/ear"
 )
 
-// act answers one request of an administrator: with a value for JSON, a problem, or an error of the
-// store.
+// act answers one request of an administrator: with a value for JSON, a [webPage], a problem, or an
+// error of the store.
 type act func(w *Worker, by string, r *http.Request) (any, error)
 
 var acts = map[string]act{
@@ -39,6 +41,7 @@ var acts = map[string]act{
 	"DELETE /admin/v1/enrolments/{ak}":       removeEnrolment,
 	"GET /admin/v1/records":                  listRecords,
 	"GET /admin/v1/records/{sequence}":       getRecord,
+	"GET /admin/v1/records/{sequence}/page":  getPage,
 	"GET /admin/v1/head":                     getHead,
 }
 
@@ -83,15 +86,18 @@ func (w *Worker) act(f act, out http.ResponseWriter, r *http.Request) {
 		refuse(out, p)
 		return
 	}
-	var b []byte
-	if err == nil {
+	media, b := "text/html; charset=utf-8", []byte(nil)
+	if web, ok := answer.(webPage); ok {
+		b = web
+	} else if err == nil {
+		media = "application/json"
 		b, err = strictjson.Encode(answer)
 	}
 	if err != nil {
 		w.refuse(out, err)
 		return
 	}
-	head(out, "application/json")
+	head(out, media)
 	_, _ = out.Write(b) // the client is gone
 }
 
@@ -301,6 +307,8 @@ type shownRecord struct {
 	Hash      string         `json:"hash"`
 	Entry     string         `json:"entry"`
 	Appraisal jsontext.Value `json:"appraisal,omitzero"` // absent in lists, and if it was deleted
+
+	entry *store.Entry
 }
 
 func listRecords(w *Worker, _ string, r *http.Request) (any, error) {
@@ -322,7 +330,10 @@ func listRecords(w *Worker, _ string, r *http.Request) (any, error) {
 	return out, err
 }
 
-func getRecord(w *Worker, _ string, r *http.Request) (any, error) {
+func getRecord(w *Worker, _ string, r *http.Request) (any, error) { return w.record(r) }
+
+// record returns the record that a request names, with its appraisal.
+func (w *Worker) record(r *http.Request) (*shownRecord, error) {
 	n, err := number(r.PathValue("sequence"), "sequence")
 	if err != nil || n == 0 {
 		return nil, problem(api.CodeInvalidValue, "want the number of a record")
@@ -334,9 +345,14 @@ func getRecord(w *Worker, _ string, r *http.Request) (any, error) {
 	if len(all) == 0 || all[0].Entry.Sequence != n {
 		return nil, store.ErrNone
 	}
-	out := shownRecord{Hash: all[0].Hash, Entry: string(all[0].Line)}
-	out.Appraisal, err = w.store.Appraisal(r.Context(), n)
-	return out, err
+	out := &shownRecord{Hash: all[0].Hash, Entry: string(all[0].Line), entry: all[0].Entry}
+	if out.Appraisal, err = w.store.Appraisal(r.Context(), n); err != nil || out.Appraisal == nil {
+		return out, err
+	}
+	if sum := sha256.Sum256(out.Appraisal); hex.EncodeToString(sum[:]) != out.entry.Appraisal {
+		return nil, fmt.Errorf("worker: the database has another appraisal than record %d has the digest of: `agentd-verifier check-records` looks at all", n)
+	}
+	return out, nil
 }
 
 func getHead(w *Worker, _ string, r *http.Request) (any, error) { return w.store.Head(r.Context()) }
