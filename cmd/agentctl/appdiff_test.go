@@ -152,7 +152,7 @@ func TestSuggestedCommands(t *testing.T) {
 	var out bytes.Buffer
 	term := &terminal{out: &out}
 	now := &side{Digest: evidence.Digest{0x49, 0xac}}
-	term.printUnlisted("my policy.toml", []unlisted{{App: "a; reboot", Known: true, Now: now}}, 1)
+	term.printUnlisted("my policy.toml", false, []unlisted{{App: "a; reboot", Known: true, Now: now}}, 1)
 	term.printChanges([]difference{{App: "$(reboot)", Before: now, After: now}}, nil)
 	for _, want := range []string{"--policy 'my policy.toml' --app 'a; reboot'", "--app '$(reboot)' 49ac"} {
 		if !strings.Contains(out.String(), want) {

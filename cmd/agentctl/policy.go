@@ -162,25 +162,41 @@ func (t *terminal) refuseDraft(a *verify.Appraisal) error {
 	return x.withHint("--collateral DIR and --certificate FILE add missing certificates; --from-unverified-evidence drafts all the same")
 }
 
-const policyExplainUsage = `Usage: agentctl policy explain FILE
+const policyExplainUsage = `Usage: agentctl policy explain [flags] FILE
 
 Say in words what a policy requires, which of its rules weaken it, and what it
-leaves unchecked. A policy with a mistake is an error that names its line.
+leaves unchecked. A policy with a mistake is an error that names its line. Of a
+signed policy, say first who signed it, and whether that was verified.
 
-Example:
+  --policy-keys FILE     public keys, one of which must have signed the policy; without
+                         it, no signature is verified
+  --policy-threshold N   how many of these keys must have signed (default 1)
+  --policy-number N      refuse a signed policy with a smaller number: an older one
+  --json                 print as JSON
+
+Examples:
   agentctl policy explain policy.toml
+  agentctl policy explain --policy-keys policy-keys.pem policy.dsse
 `
 
+// explainedPolicy is what policy explain prints as JSON.
+type explainedPolicy struct {
+	verify.PolicyWords
+	Signature *policySignature `json:"signature,omitzero"` // absent if the policy is not signed
+}
+
 func policyExplainCommand(t *terminal) *cobra.Command {
-	return command("explain", policyExplainUsage, arguments("FILE"), func(_ *cobra.Command, args []string) error {
-		p, err := readAs(t, args[0], verify.MaxPolicy, verify.ParsePolicy)
+	var f policyKeyFlags
+	c := command("explain", policyExplainUsage, arguments("FILE"), func(_ *cobra.Command, args []string) error {
+		p, signature, err := t.readShownPolicy(args[0], &f)
 		if err != nil {
 			return err
 		}
 		w := p.Explain()
 		if t.json {
-			return t.writeJSON(w)
+			return t.writeJSON(explainedPolicy{*w, signature})
 		}
+		t.saySignature(signature)
 		for _, part := range []struct {
 			title string
 			list  []string
@@ -197,6 +213,8 @@ func policyExplainCommand(t *terminal) *cobra.Command {
 		t.say(unmarked(""), "Signatures, certificates, formats and the binding of all parts are checked under every policy.", 2)
 		return nil
 	})
+	f.add(c.Flags())
+	return c
 }
 
 const policyCheckUsage = `Usage: agentctl policy check --policy FILE [flags] EVIDENCE...

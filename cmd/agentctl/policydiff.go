@@ -18,15 +18,20 @@ import (
 	"github.com/cvm-agentd/agentd/verify"
 )
 
-const policyDiffUsage = `Usage: agentctl policy diff POLICY [EVIDENCE]... [--json]
+const policyDiffUsage = `Usage: agentctl policy diff [flags] POLICY [EVIDENCE]...
 
 Show which applications have digests that a policy does not list. If a log has a
 version that it lists, show which files changed since. Without evidence, the log is
-that of the agent on this machine. Nothing in evidence is verified here.
+that of the agent on this machine. Nothing in evidence is verified here. Of a signed
+policy, say first who signed it, and whether that was verified.
 
 The exit code is 5 if a digest or declaration is not listed.
 
-  --json    every file, with mode, size and digest
+  --policy-keys FILE     public keys, one of which must have signed the policy; without
+                         it, no signature is verified
+  --policy-threshold N   how many of these keys must have signed (default 1)
+  --policy-number N      refuse a signed policy with a smaller number: an older one
+  --json                 every file, with mode, size and digest
 
 Examples:
   agentctl policy diff policy.toml
@@ -48,8 +53,9 @@ type unlisted struct {
 }
 
 func policyDiffCommand(t *terminal, s *sockets) *cobra.Command {
-	return command("diff", policyDiffUsage, atLeastOne("POLICY"), func(c *cobra.Command, args []string) error {
-		p, err := readAs(t, args[0], verify.MaxPolicy, verify.ParsePolicy)
+	var f policyKeyFlags
+	c := command("diff", policyDiffUsage, atLeastOne("POLICY"), func(c *cobra.Command, args []string) error {
+		p, signature, err := t.readShownPolicy(args[0], &f)
 		if err != nil {
 			return err
 		}
@@ -59,20 +65,24 @@ func policyDiffCommand(t *terminal, s *sockets) *cobra.Command {
 		}
 		found := compareWithPolicy(p, all)
 		if t.json {
-			err = t.writeJSON(policyDifference{found})
+			err = t.writeJSON(policyDifference{found, signature})
 		} else {
-			t.printUnlisted(args[0], found, len(current(all)))
+			t.saySignature(signature)
+			t.printUnlisted(args[0], signature != nil, found, len(current(all)))
 		}
 		if err == nil && slices.ContainsFunc(found, func(u unlisted) bool { return u.Known }) {
 			err = &exitError{code: exitPolicy}
 		}
 		return err
 	})
+	f.add(c.Flags())
+	return c
 }
 
 // policyDifference is what policy diff prints as JSON.
 type policyDifference struct {
-	Unlisted []unlisted `json:"unlisted"` // in the order of their names
+	Unlisted  []unlisted       `json:"unlisted"`           // in the order of their names
+	Signature *policySignature `json:"signature,omitzero"` // absent if the policy is not signed
 }
 
 // compareWithPolicy returns the applications whose last version a policy does not list.
@@ -104,7 +114,11 @@ func compareWithPolicy(p *verify.Policy, all []measuredApp) []unlisted {
 	return out
 }
 
-func (t *terminal) printUnlisted(policy string, all []unlisted, apps int) {
+func (t *terminal) printUnlisted(policy string, signed bool, all []unlisted, apps int) {
+	advice := "if that is as it should be:"
+	if signed {
+		policy, advice = "FILE", "if that is as it should be, change the policy and sign it again:"
+	}
 	for _, u := range all {
 		if !u.Known {
 			t.tell("", u.App+": no [[app]] of the policy names it", 2)
@@ -125,7 +139,7 @@ func (t *terminal) printUnlisted(policy string, all []unlisted, apps int) {
 		} else if !u.Digest {
 			n.add("no record has a version that it lists, to compare the files with: name evidence that has one")
 		}
-		n.add("if that is as it should be:").addCommand(line)
+		n.add("%s", advice).addCommand(line)
 		n.draw(t)
 	}
 	if len(all) == 0 {

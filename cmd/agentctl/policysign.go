@@ -146,14 +146,8 @@ func policySignCommand(t *terminal) *cobra.Command {
 
 // cosign adds a signature to an envelope whose payload is a policy.
 func cosign(b []byte, signer crypto.Signer) ([]byte, error) {
-	u, err := dsse.Read(b, verify.MaxPolicy)
+	u, _, _, err := readEnvelope(b)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := verify.ParsePolicyLabel(u.Type); err != nil {
-		return nil, err
-	}
-	if _, err := verify.ParsePolicy(u.Payload); err != nil {
 		return nil, err
 	}
 	return u.Add(signer)

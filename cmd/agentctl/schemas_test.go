@@ -75,7 +75,7 @@ var answers = map[string]reflect.Type{
 	"metrics":                reflect.TypeFor[map[string]float64](),
 	"policy check":           reflect.TypeFor[dryRun](), // for each file
 	"policy diff":            reflect.TypeFor[policyDifference](),
-	"policy explain":         reflect.TypeOf((*verify.Policy).Explain).Out(0).Elem(),
+	"policy explain":         reflect.TypeFor[explainedPolicy](),
 	"policy ima-reference":   reflect.TypeFor[imaReferenced](),
 	"policy image-reference": reflect.TypeFor[imageReferenced](),
 	"policy launch":          reflect.TypeFor[launchRules](),

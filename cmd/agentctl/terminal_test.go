@@ -22,6 +22,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify"
 )
 
 // hostile steers terminals, turns text around, and forges a line.
@@ -59,8 +60,15 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	signed, err := json.Marshal(map[string]any{
+		"payloadType": verify.PolicyType, "payload": []byte(openPolicy), "signatures": []map[string]string{{"keyid": hostile, "sig": "AA=="}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Chdir(folder(t, map[string][]byte{
-		"e.json": b, "policy.toml": []byte(openPolicy), "root.pem": rootPEM(t),
+		"signed.dsse": signed,
+		"e.json":      b, "policy.toml": []byte(openPolicy), "root.pem": rootPEM(t),
 		"statement.json": []byte(`{"type":"agentd/evidence/2","` + strings.ReplaceAll(hostile, "\x00", "") + `":1}`),
 		"hostile.toml":   []byte("version = 1\n" + `"` + strings.NewReplacer("\x00", "", "\x1b", "", "\r\n", "", "\x7f", "").Replace(hostile) + `" = 1` + "\n"),
 	}))
@@ -72,6 +80,7 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 		append(verified, "e.json"), append(verified, "--json", "e.json"), append(verified, "statement.json"), append(verified, "--json", "statement.json"),
 		append(verified, "--verbose", "e.json"), append(verified, "--format", "junit", "e.json"), append(verified, "--verbose", "statement.json"), append(verified, "--format", "junit", "statement.json"),
 		{"policy", "explain", "hostile.toml"}, {"policy", "explain", "--json", "hostile.toml"},
+		{"policy", "explain", "signed.dsse"}, {"policy", "explain", "--json", "signed.dsse"}, {"policy", "diff", "signed.dsse", "e.json"}, {"policy", "diff", "--json", "signed.dsse", "e.json"},
 		{"policy", "init", "--from", "e.json", "--at", "2026-06-01", "--trust-test-root-that-vouches-for-no-hardware", "root.pem"},
 		{hostile}, {"show", hostile}, {"show", "--json", hostile}, {"measure", "--app", hostile, "--admin", "/none"}, {"--socket", hostile, "status"},
 	} {
