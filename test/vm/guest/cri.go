@@ -85,17 +85,29 @@ func call(method string, request ...field) (string, error) {
 	return "", nil
 }
 
-// pod pulls an image, runs a container in a pod of its own, removes both, or prints the id of the
-// container:
+// pod reports whether containerd answers, pulls images, runs a container in a pod of its own and prints
+// its id, removes both, or prints the id again:
 //
-//	pull IMAGE
+//	ready
+//	pull IMAGE...
 //	run NAME IMAGE UID GROUP [ARGUMENT]...    the arguments take the place of those of the image
 //	rm NAME
 //	id NAME
 func pod(words []string) error {
-	if words[0] == "pull" {
-		_, err := call("ImageService/PullImage", field{1, []field{{1, words[1]}}})
+	if words[0] == "ready" { // containerd tells systemd so before
+		_, err := call("RuntimeService/Status")
 		return err
+	}
+	if len(words) < 2 {
+		return fmt.Errorf("too few words %q", words)
+	}
+	if words[0] == "pull" {
+		for _, image := range words[1:] {
+			if _, err := call("ImageService/PullImage", field{1, []field{{1, image}}}); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	file := filepath.Join(podFolder, words[1])
 	if words[0] == "run" && len(words) >= 5 {
@@ -152,5 +164,6 @@ func runPod(file, name, image, user, group string, args []string) error {
 	if err := os.MkdirAll(podFolder, 0o700); err != nil {
 		return err
 	}
+	fmt.Println(id)
 	return errors.Join(err, os.WriteFile(file, []byte(sandbox+" "+id), 0o600))
 }

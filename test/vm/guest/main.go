@@ -67,7 +67,7 @@ func run(args []string) error {
 		return contained(args[1])
 	case len(args) == 3 && args[0] == "registry":
 		return serveImages(args[1], args[2])
-	case len(args) > 2 && args[0] == "pod":
+	case len(args) > 1 && args[0] == "pod":
 		return pod(args[1:])
 	case len(args) == 1 && args[0] == "pause":
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)

@@ -54,7 +54,7 @@ func (s *session) installsPackage() {
 // engineEnabled sets an engine up as the document says. What others wrote into its file stays.
 func (s *session) engineEnabled(e engine) {
 	if e.name == "docker" { // no network: the machine has none
-		s.run(`mkdir -p /etc/docker && printf '{"bridge":"none","iptables":false,"ip6tables":false}' >/etc/docker/daemon.json && systemctl start docker`)
+		s.run(`mkdir -p /etc/docker && printf '{"bridge":"none","iptables":false,"ip6tables":false}' >/etc/docker/daemon.json`)
 	}
 	if e.inPods() {
 		s.containerdEnabled()
@@ -67,8 +67,9 @@ func (s *session) engineEnabled(e engine) {
 	if e.name == "docker" {
 		s.want("systemctl restart docker && jq -c . /etc/docker/daemon.json && docker info --format '{{.DefaultRuntime}}'", `"bridge":"none"`, "agentd\n")
 	}
-	for _, image := range []string{"web", "other"} {
-		s.get(e, image)
+	s.get(e, "web", "other", "retagged", "edited", "swapped", "arguments")
+	if e.name == podman.name {
+		s.get(e, "plain", "quadlet")
 	}
 	s.declare(e.app("web"), "web", e.name, "")
 }
@@ -132,8 +133,7 @@ func (s *session) containerEvents(e engine) {
 // layersKept checks that a second container of an image has its layers' files not read again.
 func (s *session) layersKept(e engine) {
 	before, _ := s.bytesRead()
-	s.run(e.remove(e.app("web")))
-	s.up(e, e.app("web"), imageRef("web"))
+	s.again(e, e.app("web"), imageRef("web"))
 	after, kept := s.bytesRead()
 	root := s.starts(e, e.app("web"))[0].Container.Root
 	s.t.Logf("of %d bytes of a second container, %d were read again; %d were known, of all since the agent started", root.Bytes, after-before, kept)
@@ -145,8 +145,7 @@ func (s *session) layersKept(e engine) {
 // restartAndExec checks a container that is restarted, and programs that are started in it.
 func (s *session) restartAndExec(e engine) {
 	web := e.app("web")
-	s.run("rm " + folder(web) + "/socket && " + e.name + " restart -t 1 " + web)
-	s.answers(web)
+	s.run("set -e\nrm " + folder(web) + "/socket\n" + e.name + " restart -t 1 " + web + "\n" + answers(web))
 	acts, starts := s.acts(web), s.starts(e, web)
 	if len(acts) != 2 || len(starts) != 2 || starts[1].Container.Started != acts[1].Started || starts[1].Time > acts[1].Now || starts[1].Container.Root.Digest != starts[0].Container.Root.Digest {
 		s.t.Fatalf("acts %+v, %d records: %+v", acts, len(starts), starts)
@@ -169,8 +168,7 @@ func (s *session) manyLayers(e engine) {
 	s.want("grep overlay /proc/mounts | grep -c '"+e.many+"'", "1")
 	s.appraised(e, e.app("deep"), e.app("deep"), "deep")
 	before, _ := s.bytesRead()
-	s.run(e.remove(e.app("deep")))
-	s.up(e, e.app("deep"), imageRef("deep"))
+	s.again(e, e.app("deep"), imageRef("deep"))
 	after, _ := s.bytesRead()
 	root := s.starts(e, e.app("deep"))[0].Container.Root
 	s.t.Logf("%d layers, %d files: of %d bytes of a second container, %d were read again", many, root.Files, root.Bytes, after-before)
@@ -206,27 +204,29 @@ func (s *session) refusalShown(e engine) {
 func (s *session) sameName(e engine) {
 	web := e.app("web")
 	s.fails(e.name+" run -d "+running(web, "", imageRef("other")), "in use")
-	s.run(e.remove(web))
-	s.up(e, web, imageRef("other"))
+	s.again(e, web, imageRef("other"))
 	s.appraised(e, web, web, "web", "policy.caller-app", "policy.caller-container")
 	s.fails("vmguest ask "+folder(web)+"/socket derive disk", "no-app")
 	s.run(e.remove(web))
 }
 
-// attacked starts a container of an image, which is accepted, has it attacked, starts it again, and
-// checks which checks refuse it.
-func (s *session) attacked(e engine, image, script string, again func(app string), want ...string) {
+// attacked starts a container of an image, which is accepted, has the image attacked by a script, starts
+// another container of its name by words, and checks which checks refuse it.
+func (s *session) attacked(e engine, image, words, script string, inStore bool, want ...string) {
 	s.t.Helper()
 	app := e.app(image)
 	s.get(e, image)
 	s.declare(app, image, e.name, "")
 	s.up(e, app, imageRef(image))
 	s.appraised(e, app, app, image)
-	s.run(e.remove(app))
-	if script != "" {
-		s.run(script)
+	start := s.again
+	if inStore { // which nothing uses then
+		script, start = e.remove(app)+"\n"+script, s.up
 	}
-	again(app)
+	if script != "" {
+		s.run("set -e\n" + script)
+	}
+	start(e, app, words)
 	s.appraised(e, app, app, image, want...)
 	s.run(e.remove(app))
 }
@@ -236,8 +236,7 @@ func (s *session) retagged(e engine) {
 	if !e.inPods() {
 		want = append(want, "policy.container-image")
 	}
-	s.attacked(e, "retagged", e.tag(imageRef("other"), imageRef("retagged")),
-		func(app string) { s.up(e, app, imageRef("retagged")) }, want...)
+	s.attacked(e, "retagged", imageRef("retagged"), e.tag(imageRef("other"), imageRef("retagged")), false, want...)
 }
 
 // greeting finds the file in the engine's store that only an image has.
@@ -246,31 +245,27 @@ func greeting(e engine, image string) string {
 }
 
 func (s *session) editedLayer(e engine) {
-	s.attacked(e, "edited", greeting(e, "edited")+"sed -i s/the/The/ $f",
-		func(app string) { s.up(e, app, imageRef("edited")) }, "policy.container-root")
+	s.attacked(e, "edited", imageRef("edited"), greeting(e, "edited")+"sed -i s/the/The/ $f", true, "policy.container-root")
 }
 
 func (s *session) swappedLayer(e engine) {
-	s.attacked(e, "swapped", greeting(e, "swapped")+"d=${f%/opt/greeting} && cp -a $d /var/tmp/swapped && echo evil >/var/tmp/swapped/opt/greeting && mv $d $d.was && mv /var/tmp/swapped $d",
-		func(app string) { s.up(e, app, imageRef("swapped")) }, "policy.container-root")
+	s.attacked(e, "swapped", imageRef("swapped"), greeting(e, "swapped")+"d=${f%/opt/greeting} && cp -a $d /var/tmp/swapped && echo evil >/var/tmp/swapped/opt/greeting && mv $d $d.was && mv /var/tmp/swapped $d", true, "policy.container-root")
 }
 
 func (s *session) changedArguments(e engine) {
-	s.attacked(e, "arguments", "", func(app string) {
-		s.up(e, app, imageRef("arguments")+" /usr/bin/web app /srv/socket")
-	}, "policy.container-process")
+	s.attacked(e, "arguments", imageRef("arguments")+" /usr/bin/web app /srv/socket", "", false, "policy.container-process")
 }
 
 // inUnit checks an application that is an image and a unit, which runs already: its evidence names
 // both, and a container of the image outside the unit is not the application.
 func (s *session) inUnit(image, unit string) {
 	s.t.Helper()
-	s.answers(image)
+	s.run(answers(image))
 	s.appraised(podman, image, image, image)
 	s.want("vmguest ask "+folder(image)+"/socket evidence "+nonce()+" anchored | jq -r .statement | base64 -d | jq -r .caller.unit", unit)
 	s.up(podman, image+"-outside", imageRef(image))
 	s.appraised(podman, image+"-outside", image, image, "policy.caller-app", "policy.caller-container")
-	s.run("podman rm -f " + image + "-outside")
+	s.run(podman.remove(image + "-outside"))
 }
 
 // plainUnit checks podman run in a unit.

@@ -34,7 +34,7 @@ func TestIMA(t *testing.T) {
 	if *workFolder == "" {
 		t.Skip("needs a virtual machine: run `make test-vm-ima`")
 	}
-	onMachine(t, imaChecks)
+	onMachine(t, imaChecks, asRealDisks)
 }
 
 // imaFiles are what a policy lists: its tables, and the file of digests that they name.

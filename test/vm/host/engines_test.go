@@ -22,7 +22,7 @@ import (
 // engine is an engine of containers of the machine.
 type engine struct {
 	name   string
-	pull   string // command that pulls an image
+	pull   string // command that pulls images: docker one, the others as many as are named
 	layers string // folders of its layers, as the shell expands it
 	many   string // how it mounts so many layers that their paths do not fit into one mount
 }
@@ -58,7 +58,18 @@ func (e engine) remove(container string) string {
 	if e.inPods() {
 		return "vmguest pod rm " + container
 	}
+	if e.name == podman.name {
+		return "podman rm -f -t 0 " + container
+	}
 	return e.name + " rm -f " + container
+}
+
+// replace returns the command that removes a container, and starts one of its name.
+func (e engine) replace(container, words string) string {
+	if e.name == podman.name { // one process, which takes seconds to begin
+		return strings.Replace(e.start(container, words), " run ", " run --replace ", 1)
+	}
+	return e.remove(container) + " >/dev/null && " + e.start(container, words)
 }
 
 // exec returns the command that starts a program in a container, by a user of it if one is named.
@@ -70,14 +81,6 @@ func (e engine) exec(user, container string) string {
 		return "ctr -n k8s.io task exec --exec-id x$RANDOM " + user + "$(vmguest pod id " + container + ")"
 	}
 	return e.name + " exec " + user + container
-}
-
-// id returns the command that prints the id of a container.
-func (e engine) id(container string) string {
-	if e.inPods() {
-		return "vmguest pod id " + container
-	}
-	return e.name + " inspect --format '{{.Id}}' " + container
 }
 
 // tag returns the command that gives the image of one name to another one.
@@ -111,16 +114,38 @@ func prepared(container string) string {
 	return fmt.Sprintf("rm -rf %[1]s && install -d -o 1201 -g 1201 %[1]s\n", folder(container))
 }
 
-// up starts a container, and waits until its program answers.
+// up starts a container, and waits until its program can be asked.
 func (s *session) up(e engine, container, words string) {
 	s.t.Helper()
-	s.run(prepared(container) + e.start(container, words))
-	s.answers(container)
+	s.begun(container, e.start(container, words))
 }
 
-func (s *session) answers(container string) {
+// again removes a container and starts one of its name, as up does.
+func (s *session) again(e engine, container, words string) {
 	s.t.Helper()
-	s.eventually("test -S " + folder(container) + "/socket && vmguest ask " + folder(container) + "/socket evidence " + nonce() + " anchored >/dev/null")
+	s.begun(container, e.replace(container, words))
+}
+
+// begun runs a command that starts a container, and keeps the id that it prints last.
+func (s *session) begun(container, command string) {
+	s.t.Helper()
+	out := s.run("set -e\n" + prepared(container) + command + "\n" + answers(container))
+	id := containerID.FindString(strings.TrimSpace(out))
+	if id == "" {
+		s.t.Fatalf("no id of the container in: %s", out)
+	}
+	if s.ids == nil {
+		s.ids = make(map[string]string)
+	}
+	s.ids[container] = id
+}
+
+var containerID = regexp.MustCompile(`\b[0-9a-f]{64}$`)
+
+// answers waits in the machine until a program listens in its container: each look from outside would
+// start a shell there.
+func answers(container string) string {
+	return fmt.Sprintf("timeout %.0f bash -c 'until test -S %s/socket; do sleep 0.1; done'", patience.Seconds(), folder(container))
 }
 
 // declare declares the application that an image is.
@@ -129,10 +154,25 @@ func (s *session) declare(name, image, engine, more string) {
 	s.run(fmt.Sprintf("printf 'image = \"%s/%s\"\\nengine = \"%s\"\\n%s' >/etc/agentd/apps.d/%s.toml && agentctl app reload", registry, image, engine, more, name))
 }
 
-// get pulls an image.
-func (s *session) get(e engine, image string) {
+// get pulls images that were not pulled yet, by one command.
+func (s *session) get(e engine, images ...string) {
 	s.t.Helper()
-	s.run(e.pull + " " + imageRef(image))
+	if s.pulled == nil {
+		s.pulled = make(map[string]bool)
+	}
+	var refs []string
+	for _, image := range images {
+		if !s.pulled[e.app(image)] {
+			s.pulled[e.app(image)], refs = true, append(refs, imageRef(image))
+		}
+	}
+	between := " "
+	if e.name == docker.name {
+		between = " && " + e.pull + " "
+	}
+	if len(refs) > 0 {
+		s.run(e.pull + " " + strings.Join(refs, between))
+	}
 }
 
 // events returns the events in the log of the machine, by number.
@@ -153,7 +193,7 @@ func (s *session) events() (all []*pcr.Event) {
 // starts returns the starts of a container in the log.
 func (s *session) starts(e engine, container string) (all []*pcr.Event) {
 	s.t.Helper()
-	id := strings.TrimSpace(s.run(e.id(container)))
+	id := s.ids[container]
 	for _, x := range s.events() {
 		if c := x.Container; c != nil && c.Engine == e.name && c.ID == id {
 			all = append(all, x)
@@ -194,7 +234,7 @@ func (s *session) containerPolicy(e engine, app, image, more string) string {
 	s.must(err)
 	rule := s.reference(app, image)
 	if e.inPods() {
-		rule = imageDigests.ReplaceAllString(rule, "") + "host_namespaces = [\"net\", \"uts\"]\nshared_namespaces = [\"ipc\"]\n"
+		rule = imageDigests.ReplaceAllString(rule, "") + "host_namespaces = [\"cgroup\", \"net\", \"uts\"]\nshared_namespaces = [\"ipc\"]\n"
 	}
 	return fmt.Sprintf(`version = 1
 products = ["milan"]
@@ -287,5 +327,5 @@ func TestContainers(t *testing.T) {
 	if err := makeLayout(filepath.Join(*packageFolder, "images"), *guestFile); err != nil {
 		t.Fatal(err)
 	}
-	onMachine(t, containerChecks())
+	onMachine(t, containerChecks(), neverCut)
 }

@@ -7,13 +7,16 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -62,18 +65,18 @@ func TestMachine(t *testing.T) {
 	if *workFolder == "" {
 		t.Skip("needs a virtual machine: run `make test-vm`")
 	}
-	onMachine(t, checks)
+	onMachine(t, checks, asRealDisks)
 }
 
 func TestWalks(t *testing.T) {
 	if *workFolder == "" {
 		t.Skip("needs a virtual machine: run `make test-walks`")
 	}
-	onMachine(t, walks)
+	onMachine(t, walks, asRealDisks)
 }
 
-// onMachine makes a machine, and runs checks on it in their order.
-func onMachine(t *testing.T, checks []check) {
+// onMachine makes a machine with such disks, and runs checks on it in their order.
+func onMachine(t *testing.T, checks []check, disks string) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The limit includes the time before this program started.
@@ -86,11 +89,13 @@ func onMachine(t *testing.T, checks []check) {
 	s := &session{t: t, ctx: ctx}
 	image, err := buildImage(ctx)
 	s.must(err)
-	s.machine, err = newMachine(*workFolder, image)
+	s.machine, err = newMachine(*workFolder, image, disks)
 	s.must(err)
 	defer s.machine.cut()
 	failed := ""
+	took := make(map[string]time.Duration)
 	for _, c := range checks {
+		began := time.Now()
 		ok := t.Run(c.name, func(t *testing.T) {
 			if !run[c.name] {
 				t.Skip("not asked for")
@@ -105,15 +110,32 @@ func onMachine(t *testing.T, checks []check) {
 			defer s.scene()
 			c.run(s)
 		})
+		if run[c.name] {
+			took[c.name] = time.Since(began)
+		}
 		if !ok && (c.vital || ctx.Err() != nil) {
 			failed = c.name
 		}
 	}
+	logSlowest(t, took)
 	if ctx.Err() != nil {
 		t.Error(context.Cause(ctx))
 	}
 	s.t = t
 	s.console()
+}
+
+// logSlowest prints the checks that took longest, and how long all took: go test prints each.
+func logSlowest(t *testing.T, took map[string]time.Duration) {
+	const most = 12
+	var all time.Duration
+	var lines []string
+	for i, name := range slices.SortedFunc(maps.Keys(took), func(a, b string) int { return cmp.Compare(took[b], took[a]) }) {
+		if all += took[name]; i < most {
+			lines = append(lines, fmt.Sprintf("%6.1f s %s", took[name].Seconds(), name))
+		}
+	}
+	t.Logf("%d checks took %.0f s; the slowest:\n%s", len(took), all.Seconds(), strings.Join(lines, "\n"))
 }
 
 // sceneTime is the longest time for what scene prints. The check may have failed since the limit of the

@@ -19,7 +19,7 @@ type layerFile struct{ name, link, content string }
 
 // many is a number of layers whose paths do not fit into one mount: docker then names them from the
 // folder of its store, and podman by the numbers of descriptors.
-const many = 90
+const many = 76
 
 // makeLayout writes a layout of OCI with the images of the checks, by NAME:TAG. The program of all of
 // them is in their first layer. In the second one each has a text of its own.

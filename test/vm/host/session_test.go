@@ -37,6 +37,9 @@ type session struct {
 
 	ima, imaOld imaFiles // all that the machine may have run, and without the newer packages
 
+	ids    map[string]string // of containers, by name
+	pulled map[string]bool   // images, by the name of the app that each is
+
 	// Secrets of the application, which must survive everything that happens to the machine.
 	secret, derived string
 }
