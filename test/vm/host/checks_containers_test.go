@@ -106,9 +106,12 @@ func (s *session) containerEvidence(e engine) {
 	if key := s.run("vmguest ask " + web + " derive disk"); len(key) != 64 {
 		s.t.Fatalf("key %q", key)
 	}
-	other := e.app("other")
+	other, refusal := e.app("other"), "no-app"
+	if e.inPods() { // whose control groups are of no unit, and nothing records this container
+		refusal = "no-system-unit"
+	}
 	s.up(e, other, imageRef("other"))
-	s.fails("vmguest ask "+folder(other)+"/socket derive disk", "no-app")
+	s.fails("vmguest ask "+folder(other)+"/socket derive disk", refusal)
 	s.appraised(e, other, e.app("web"), "web", "policy.caller-app", "policy.caller-container")
 	if n := len(s.starts(e, other)); n != 0 {
 		s.t.Fatalf("a container of no application has %d records", n)
@@ -231,10 +234,12 @@ func (s *session) attacked(e engine, image, words, script string, inStore bool, 
 	s.run(e.remove(app))
 }
 
+// retagged gives the name of the application's image to another one. containerd then says the first name
+// of that, which is of no application.
 func (s *session) retagged(e engine) {
-	want := []string{"policy.container-root"}
-	if !e.inPods() {
-		want = append(want, "policy.container-image")
+	want := []string{"policy.container-root", "policy.container-image"}
+	if e.inPods() {
+		want = []string{"policy.caller-app", "policy.caller-container"}
 	}
 	s.attacked(e, "retagged", imageRef("retagged"), e.tag(imageRef("other"), imageRef("retagged")), false, want...)
 }
