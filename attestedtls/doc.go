@@ -21,6 +21,9 @@
 //	var server attestedtls.Server
 //	err := server.Serve(&http.Server{Handler: handler}, listener)
 //
+// A signed policy (verify.PolicyKeys) is for [NewSignedVerifier], which accepts nothing any more once
+// the policy expires.
+//
 // Either end may verify, attest, or do both. [Client.Transport] is for net/http. The handler of a
 // request finds the verdict with [VerdictFrom].
 //

@@ -50,6 +50,34 @@ func ExampleClient_Dial() {
 	fmt.Println(conn.Verdict().Claims.Statement.Caller.Unit)
 }
 
+// A policy that is signed, and may expire: nothing is accepted from then on.
+func ExampleNewSignedVerifier() {
+	pem, err := os.ReadFile("policy-keys.pem")
+	if err != nil {
+		log.Fatal(err)
+	}
+	keys, err := verify.ParsePolicyKeys(pem)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err := os.ReadFile("policy.dsse")
+	if err != nil {
+		log.Fatal(err)
+	}
+	policy, err := keys.Parse(text, time.Now())
+	if err != nil {
+		log.Fatal(err)
+	}
+	verifier, err := attestedtls.NewSignedVerifier(policy, attestedtls.VerifierOptions{JudgeOpen: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &attestedtls.Client{Verifier: verifier}
+	if err := client.Check(); err != nil {
+		log.Fatal(err)
+	}
+}
+
 // Requests over HTTP. A machine that the policy refuses gets none.
 func ExampleClient_Transport() {
 	client := &attestedtls.Client{Verifier: newVerifier(), Application: "http/1.1"}

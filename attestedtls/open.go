@@ -60,6 +60,23 @@ func (v *Verifier) again(c *Conn) (stays bool) {
 	}
 }
 
+// apply judges all open connections under the policy in force, and returns how many it closed.
+func (v *Verifier) apply() (closed int) {
+	v.mu.Lock()
+	old := make([]*Conn, 0, len(v.open))
+	for c := range v.open {
+		old = append(old, c)
+	}
+	v.mu.Unlock()
+	v.forgetOld()
+	for _, c := range old {
+		if !v.again(c) {
+			closed++
+		}
+	}
+	return closed
+}
+
 // kept returns what a connection keeps of a verdict: the document only if it is needed again.
 func (v *Verifier) kept(judged *Verdict) *Verdict {
 	if v.options.JudgeOpen {

@@ -195,7 +195,7 @@ func (v *Verifier) verdictOn(k *known, r *ruling, now time.Time) *Verdict {
 		v.under(k, v.judge(r, k.verdict.Document, k.verdict.expect, k.verdict.bound), r)
 	}
 	old := age(k.shown, now)
-	if k.verdict == nil || old >= k.most || !k.supported.IsZero() && !now.Before(k.supported) {
+	if k.verdict == nil || r.over(now) || old >= k.most || !k.supported.IsZero() && !now.Before(k.supported) {
 		return nil
 	}
 	out := *k.verdict

@@ -31,7 +31,7 @@ type VerifierOptions struct {
 	// JudgeOpen has [Verifier.Replace] judge open connections again by the evidence that they
 	// showed, and close those that are refused. Their evidence is kept meanwhile, and their verdict
 	// is then the new one. Without it a connection keeps the verdict of the policy that was in
-	// force when it was made.
+	// force when it was made. The end of a signed policy is judged in the same way.
 	JudgeOpen bool
 
 	// Continue lets later connections to the same process, with the same certificate, rest on
@@ -69,13 +69,22 @@ type ruling struct {
 	freshness   evidence.Freshness
 	firmwareLog bool
 	maxAge      time.Duration // of an anchor; 0: any
+	ends        time.Time     // when it expires; zero: never
+	ended       bool          // it expired, also if the clock goes back
 }
 
 const cacheEntries = 64
 
 // NewVerifier returns a verifier under a copy of a policy. The error is [ErrMisuse], or
-// verify.ErrMisuse, if the policy cannot be used.
+// verify.ErrMisuse, if the policy cannot be used. [NewSignedVerifier] is for a signed policy.
 func NewVerifier(policy *verify.Policy, o VerifierOptions) (*Verifier, error) {
+	return NewSignedVerifier(&verify.SignedPolicy{Policy: policy}, o)
+}
+
+// NewSignedVerifier returns a verifier under a copy of a signed policy, as [NewVerifier] does. If its
+// label says when it expires, no evidence is accepted from then on: it is refused with code "policy",
+// until another policy is in force. A hook that warns lets what the policy accepted pass.
+func NewSignedVerifier(policy *verify.SignedPolicy, o VerifierOptions) (*Verifier, error) {
 	switch {
 	case o.MaxEvidence != 0 && o.MaxEvidence < leastLargest, o.MaxEvidence > evidence.MaxEvidence:
 		return nil, misuse("MaxEvidence is %d, want %d to %d", o.MaxEvidence, leastLargest, evidence.MaxEvidence)
@@ -90,12 +99,16 @@ func NewVerifier(policy *verify.Policy, o VerifierOptions) (*Verifier, error) {
 	}
 	v := &Verifier{options: o, large: newPlaces(), memory: newMemory(), open: map[*Conn]*standing{}}
 	var err error
-	v.now, err = v.rule(policy, o.Config)
-	return v, err
+	if v.now, err = v.rule(policy, o.Config); err != nil {
+		return nil, err
+	}
+	v.watch(v.now)
+	return v, nil
 }
 
 // rule readies a policy.
-func (v *Verifier) rule(policy *verify.Policy, c verify.Config) (*ruling, error) {
+func (v *Verifier) rule(signed *verify.SignedPolicy, c verify.Config) (*ruling, error) {
+	policy := signed.Policy
 	c.CacheEntries = cmp.Or(c.CacheEntries, cacheEntries)
 	verifier, err := verify.New(policy, c)
 	if err != nil {
@@ -108,7 +121,10 @@ func (v *Verifier) rule(policy *verify.Policy, c verify.Config) (*ruling, error)
 	if policy.Continuation == verify.Required || ima && policy.IMA.List != verify.Optional {
 		return nil, misuse("the policy asks for an earlier state of the log (continuation), or for the list of IMA (ima.list), and a connection has neither: every other end would be refused")
 	}
-	r := &ruling{verifier: verifier, freshness: evidence.Anchored, firmwareLog: policy.FirmwareLog == verify.Required, maxAge: time.Duration(policy.MaxAnchorAge)}
+	r := &ruling{verifier: verifier, freshness: evidence.Anchored, firmwareLog: policy.FirmwareLog == verify.Required, maxAge: time.Duration(policy.MaxAnchorAge), ends: signed.Label.Expires}
+	if r.over(v.options.Now()) {
+		return nil, misuse("the policy expired at %s", r.ends.Format(time.RFC3339))
+	}
 	if cmp.Or(policy.Freshness, verify.FreshReport) == verify.FreshReport {
 		r.freshness = evidence.Fresh
 	}
@@ -127,24 +143,20 @@ func (v *Verifier) current() *ruling {
 // it closed. A connection that another call is judging at that moment is left to that one. If the
 // error is not nil, nothing changed.
 func (v *Verifier) Replace(policy *verify.Policy, c verify.Config) (closed int, err error) {
+	return v.ReplaceSigned(&verify.SignedPolicy{Policy: policy}, c)
+}
+
+// ReplaceSigned puts a signed policy into force, as Replace does, until it expires.
+func (v *Verifier) ReplaceSigned(policy *verify.SignedPolicy, c verify.Config) (closed int, err error) {
 	r, err := v.rule(policy, c)
 	if err != nil {
 		return 0, err
 	}
 	v.mu.Lock()
 	v.now = r
-	old := make([]*Conn, 0, len(v.open))
-	for c := range v.open {
-		old = append(old, c)
-	}
 	v.mu.Unlock()
-	v.forgetOld()
-	for _, c := range old {
-		if !v.again(c) {
-			closed++
-		}
-	}
-	return closed, nil
+	v.watch(r)
+	return v.apply(), nil
 }
 
 // bound is what evidence must be bound to, besides what verify.Expect says.
@@ -169,6 +181,8 @@ func (v *Verifier) judge(r *ruling, document []byte, expect verify.Expect, b bou
 		out.Refusal = refuse(codeOf(appraisal, document, b), "%w", err)
 	case b.fresh && appraisal.Freshness != verify.FreshReport:
 		out.Refusal = refuse(CodeFreshness, "the evidence has an anchored report, and a fresh one was asked for")
+	case r.over(out.Time):
+		out.Refusal = refuse(CodePolicy, "the policy expired at %s: put another one into force", r.ends.Format(time.RFC3339))
 	default:
 		out.Claims = claims
 		return out

@@ -45,22 +45,29 @@ func (f *policyKeyFlags) check() error {
 // readPolicy reads a policy. If keys are named, they must have signed it; otherwise it must not be a
 // signed one, whose signatures would go unseen.
 func (t *terminal) readPolicy(name string, f *policyKeyFlags, at time.Time) (*verify.Policy, error) {
-	if err := f.check(); err != nil {
-		return nil, misuse(err)
-	}
-	if f.keys == "" {
-		return readAs(t, name, verify.MaxPolicy, func(b []byte) (*verify.Policy, error) {
-			if dsse.Is(b) {
-				return nil, errors.New("this is a signed policy, and no keys are named: name those that may sign it (--policy-keys FILE)")
-			}
-			return verify.ParsePolicy(b)
-		})
-	}
-	s, err := t.readSignedPolicy(name, f, at)
+	s, err := t.readLastingPolicy(name, f, at)
 	if err != nil {
 		return nil, err
 	}
 	return s.Policy, nil
+}
+
+// readLastingPolicy does the same for a process that goes on, and so needs to know when the policy
+// expires. One without a signature does not.
+func (t *terminal) readLastingPolicy(name string, f *policyKeyFlags, at time.Time) (*verify.SignedPolicy, error) {
+	if err := f.check(); err != nil {
+		return nil, misuse(err)
+	}
+	if f.keys != "" {
+		return t.readSignedPolicy(name, f, at)
+	}
+	return readAs(t, name, verify.MaxPolicy, func(b []byte) (*verify.SignedPolicy, error) {
+		if dsse.Is(b) {
+			return nil, errors.New("this is a signed policy, and no keys are named: name those that may sign it (--policy-keys FILE)")
+		}
+		p, err := verify.ParsePolicy(b)
+		return &verify.SignedPolicy{Policy: p}, err
+	})
 }
 
 // readSignedPolicy reads a policy that the named keys must have signed.

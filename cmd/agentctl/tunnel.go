@@ -186,9 +186,11 @@ func (e *tunnelProcess) load(k *tunnelKeys) (*tunnel.Settings, error) {
 		return nil, err
 	}
 	if k.Policy != "" {
-		if s.Policy, err = e.t.readPolicy(k.Policy, k.signed(), time.Now()); err != nil {
+		policy, err := e.t.readLastingPolicy(k.Policy, k.signed(), time.Now())
+		if err != nil {
 			return nil, err
 		}
+		s.Policy, s.Expires = policy.Policy, policy.Label.Expires
 		if c := s.Policy.Caller; c.Unit == "" && c.Container == "" && !k.AnyProgram {
 			return nil, fmt.Errorf("%s does not name the caller (caller.unit or caller.container), so that any program of an accepted machine could be the other end: name it, or give accept-any-program-of-the-machine", k.Policy)
 		}

@@ -98,14 +98,16 @@ Examples:
 `
 
 const tunnelVerifyUsage = `  --policy-keys FILE     public keys, PEM, one of which must have signed the policy, also at
-                         a reload: a policy without a signature is refused
+                         a reload: a policy without a signature is refused. When the
+                         policy expires, no connection is accepted any more
   --policy-threshold N   how many of these keys must have signed (default 1)
   --policy-number N      refuse a signed policy with a smaller number: an older one
   --fresh                ask for a report of its own in each connection. A host makes one
                          every few seconds only
   --warn                 let evidence pass that is genuine, and not acceptable: for the
                          time before a policy is enforced
-  --close-open           when a new policy refuses an open connection, close it
+  --close-open           when a new policy refuses an open connection, or that in force
+                         expires, close it
   --continue TIME        let a connection rest on evidence that the same process showed so
                          long ago at most, up to 1h: it costs little more than TLS. What
                          changed in the machine since then is not seen (default: never)

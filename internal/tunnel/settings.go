@@ -37,6 +37,7 @@ type Settings struct {
 	// Verifier says more about verifying, and stays the same for as long as the process runs. Its
 	// Config is not used.
 	Policy   *verify.Policy
+	Expires  time.Time // when Policy accepts nothing any more; zero: never
 	Trust    verify.Config
 	Verifier attestedtls.VerifierOptions
 	Warn     bool // genuine evidence that the policy refuses passes
@@ -122,7 +123,12 @@ func verifierFor(s *Settings) (*attestedtls.Verifier, error) {
 	}
 	o := s.Verifier
 	o.Config = s.Trust
-	return attestedtls.NewVerifier(s.Policy, o)
+	return attestedtls.NewSignedVerifier(s.signed(), o)
+}
+
+// signed returns the policy with its end.
+func (s *Settings) signed() *verify.SignedPolicy {
+	return &verify.SignedPolicy{Policy: s.Policy, Label: verify.PolicyLabel{Expires: s.Expires}}
 }
 
 // ready returns the setup of settings, with the verifier that an end has.

@@ -191,7 +191,7 @@ func (t *tunnel) replace() (closed int, err error) {
 		return 0, err
 	}
 	if t.verifier != nil {
-		if closed, err = t.verifier.Replace(n.Policy, n.Trust); err != nil {
+		if closed, err = t.verifier.ReplaceSigned(n.signed(), n.Trust); err != nil {
 			return 0, err
 		}
 	}

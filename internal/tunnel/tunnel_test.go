@@ -19,6 +19,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/attestedtls"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
 )
 
 // both starts both ends for a service.
@@ -261,6 +262,45 @@ func TestCloseOpen(t *testing.T) {
 	outside.says("the new policy refuses 1 open connection")
 	wasReset(t, "the open connection", open)
 	outside.says("withdrawn: attested TLS: policy")
+}
+
+// TestPolicyExpires: when a policy expires while the tunnel runs, new connections are refused, and open
+// ones end only if that was asked for. A reload brings another policy.
+func TestPolicyExpires(t *testing.T) {
+	t.Parallel()
+	inside := start(t, serves(t, service(t, echo).Addr()))
+	for _, closes := range []bool{false, true} {
+		var late atomic.Bool
+		s := connects(t, inside.address)
+		s.Expires, s.Verifier.JudgeOpen = evidencetest.Time.Add(time.Second), closes
+		s.Verifier.Now = func() time.Time {
+			if late.Load() {
+				return evidencetest.Time.Add(time.Second)
+			}
+			return evidencetest.Time
+		}
+		outside := start(t, s)
+		open := dialed(t, outside.address)
+		if err := exchange(open); err != nil {
+			t.Fatal(err)
+		}
+		late.Store(true)
+		resets(t, "a new connection once the policy expired", outside.address)
+		outside.says("refused: attested TLS: policy: the policy expired at ")
+		if closes {
+			wasReset(t, "the open connection", open)
+			outside.says("withdrawn: attested TLS: policy: the policy expired at ")
+		} else if err := exchange(open); err != nil {
+			t.Errorf("the open connection: %v", err)
+		}
+		outside.reload(nil, nil)
+		outside.says("the policy expired at ")
+		outside.says("the settings of before stay in force")
+		outside.reload(func(s *Settings) { s.Expires = s.Expires.Add(time.Second) }, nil)
+		if err := exchange(dialed(t, outside.address)); err != nil {
+			t.Errorf("under a policy that lasts longer: %v", err)
+		}
+	}
 }
 
 // counted is a machine that counts how often evidence is made.
