@@ -25,7 +25,7 @@ PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim agentd-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help build spire test demo check lint fuzz model bench soak install package test-package test-engines test-consumers verifier test-service test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
+.PHONY: help build spire test demo check lint fuzz model bench soak install package test-package test-engines test-consumers verifier test-service load-service test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +93,10 @@ verifier: ## build agentd-verifier, the service for relying parties without Go, 
 test-service: ## test agentd-verifier as processes on PostgreSQL and SQLite (compiles them at first: two minutes)
 	@scripts/setup.sh tunnel
 	@cd service && $(GO) vet ./... && $(GO) test -count=1 -timeout 15m ./...
+
+load-service: ## load agentd-verifier: 20,000 appraisals of 200 clients, a worker killed and the database gone meanwhile
+	@scripts/setup.sh tunnel
+	@cd service && AGENTD_TEST_APPRAISALS=20000 $(GO) test ./test -run '^TestLoad$$' -count=1 -v -timeout 60m
 
 test-tunnel: ## have curl and psql reach nginx and PostgreSQL over tunnels; all of Debian, taken out of their packages
 	@scripts/setup.sh tunnel

@@ -115,8 +115,8 @@ type bed struct {
 	clients [16]*http.Client // with mu
 }
 
-// newBed is one on SQLite, or on a PostgreSQL of its own.
-func newBed(t *testing.T, postgres bool) *bed {
+// newBed is one on SQLite, or on a PostgreSQL of its own with these settings.
+func newBed(t *testing.T, postgres bool, settings ...string) *bed {
 	t.Helper()
 	b := &bed{t: t, dir: t.TempDir(), ca: newAuthority(t), limits: "rate = 100000\nburst = 100000\nclient_at_once = 1000\nat_once = 64\n"}
 	for _, p := range snp.Products() {
@@ -124,7 +124,7 @@ func newBed(t *testing.T, postgres bool) *bed {
 	}
 	b.database = fmt.Sprintf("file = %q", filepath.Join(b.dir, "verifier.db"))
 	if postgres {
-		b.postgres = servers.StartPostgres(t, servers.IfThere(t, "initdb", "postgres", "psql"))
+		b.postgres = servers.StartPostgres(t, servers.IfThere(t, "initdb", "postgres", "psql"), settings...)
 		b.database = fmt.Sprintf("url = \"postgres://tester@%s/postgres?sslmode=disable\"", b.postgres.Address)
 	}
 	b.write("ca.crt", encode("CERTIFICATE", b.ca.root.Raw))
@@ -235,6 +235,12 @@ func (w *worker) again() {
 		w.t.Fatal(err)
 	}
 	cmd := exec.Command(path, "serve", "--config", w.path(w.name+".toml"))
+	var p *servers.Process
+	w.t.Cleanup(func() { // after the process is ended
+		if p != nil && strings.Contains(p.Output(), "DATA RACE") {
+			w.t.Errorf("a data race:\n%s", p.Output())
+		}
+	})
 	w.Process = servers.Start(w.t, cmd, syscall.SIGTERM, func() error {
 		r, err := w.client.Get(w.url + "/healthz")
 		if err == nil {
@@ -242,6 +248,7 @@ func (w *worker) again() {
 		}
 		return err
 	})
+	p = w.Process
 }
 
 // run runs another command of the program, and returns its exit code and what it printed.
@@ -323,11 +330,14 @@ func (a *answer) failed() (out []string) {
 	return out
 }
 
+// certified is when the certificates of evidence were made: one time for all, so that they are made once.
+var certified = time.Now()
+
 // evidence is the body of a request for an appraisal.
 func evidence(t *testing.T, nonce []byte, change func(*evidencetest.Recipe)) []byte {
 	t.Helper()
 	r := evidencetest.New()
-	r.Report.NotBefore, r.Report.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	r.Report.NotBefore, r.Report.NotAfter = certified.Add(-time.Hour), certified.Add(24*time.Hour)
 	r.Statement.Nonce = nonce
 	if change != nil {
 		change(r)

@@ -21,13 +21,15 @@ type Postgres struct {
 
 	psql     Program
 	postgres Program
+	settings []string
 	port     int
 	dir      string
 }
 
 // StartPostgres makes an empty database and starts its server. The programs are those of [Need]:
-// initdb, postgres and psql.
-func StartPostgres(tb testing.TB, programs map[string]Program) *Postgres {
+// initdb, postgres and psql. Settings, such as "fsync=on", count in
+// place of those that make it fast.
+func StartPostgres(tb testing.TB, programs map[string]Program, settings ...string) *Postgres {
 	tb.Helper()
 	dir := Folder(tb)
 	data := filepath.Join(dir, "data")
@@ -39,7 +41,7 @@ func StartPostgres(tb testing.TB, programs map[string]Program) *Postgres {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("initdb: %v\n%s", err, out)
 	}
-	p := &Postgres{psql: programs["psql"], postgres: programs["postgres"], port: Port(tb), dir: dir}
+	p := &Postgres{psql: programs["psql"], postgres: programs["postgres"], settings: settings, port: Port(tb), dir: dir}
 	p.Address, p.Socket = Local(p.port), filepath.Join(dir, SocketName(p.port))
 	p.Run(tb)
 	return p
@@ -48,8 +50,11 @@ func StartPostgres(tb testing.TB, programs map[string]Program) *Postgres {
 // Run starts the server of a database, also again after it ended.
 func (p *Postgres) Run(tb testing.TB) {
 	tb.Helper()
-	cmd := p.postgres.Command("-D", filepath.Join(p.dir, "data"), "-k", p.dir, "-p", strconv.Itoa(p.port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-c", "fsync=off", "-c", "jit=off")
+	args := []string{"-D", filepath.Join(p.dir, "data"), "-k", p.dir, "-p", strconv.Itoa(p.port)}
+	for _, s := range append([]string{"listen_addresses=127.0.0.1", "max_connections=300", "fsync=off", "jit=off"}, p.settings...) {
+		args = append(args, "-c", s) // of two, the later one counts
+	}
+	cmd := p.postgres.Command(args...)
 	cmd.Dir = p.dir
 	if err := Unprivileged(cmd); err != nil {
 		tb.Fatal(err)
