@@ -82,3 +82,62 @@ func testCommitFails(t *testing.T, d *database) {
 		t.Error(err)
 	}
 }
+
+// testOneAppends: while one worker appends, another one waits. It appends to what it finds afterwards.
+func testOneAppends(t *testing.T, d *database) {
+	if d.server == nil {
+		t.Skip("a transaction of SQLite has the whole file")
+	}
+	one, two := d.worker(t, Limits{}), d.worker(t, Limits{})
+	if err := two.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	appended := make(chan error, 1)
+	err := one.write(t.Context(), "append", func(ctx context.Context, tx *transaction) error {
+		c, err := lockHead(ctx, tx)
+		if err != nil {
+			return err
+		}
+		go func() { appended <- two.Records(policy).Append(t.Context(), record(name(2), nil, nil)) }()
+		for waits := 0; waits == 0; {
+			select {
+			case err := <-appended:
+				t.Errorf("another worker did not wait: %v", err)
+				appended <- err
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			default:
+			}
+			if err := tx.row(ctx, "SELECT count(*) FROM pg_locks WHERE granted = false").Scan(&waits); err != nil {
+				return err
+			}
+		}
+		if err := c.append(ctx, tx, Entry{Time: now, Kind: KindPolicy}, nil); err != nil {
+			return err
+		}
+		return c.write(ctx, tx)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-appended; err != nil {
+		t.Error(err)
+	}
+	if c, err := one.Check(t.Context()); err != nil || c.Head.Sequence != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestUnpackIsBounded: a party that writes the database cannot fill the memory of a worker.
+func TestUnpackIsBounded(t *testing.T) {
+	for size, fits := range map[int]bool{maxBody: true, maxBody + 1: false} {
+		packed, err := pack(make([]byte, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := unpack(packed); (err == nil) != fits || fits && len(b) != size {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}

@@ -32,7 +32,6 @@ func (s *Store) Known(ctx context.Context, ak keys.Name) (*relying.History, erro
 		if err := strictjson.Decode(text, maxHistory, h); err != nil {
 			return fault{fmt.Errorf("store: the known log of %v: %w", ak, err)}
 		}
-		h.Version = version
 		return nil
 	})
 	if err != nil {

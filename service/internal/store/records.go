@@ -157,7 +157,6 @@ func (s *Store) appendItems(all []*item) {
 			return err
 		}
 		for n, i := range all {
-			errs[n] = nil
 			err := s.appendItem(ctx, tx, c, i)
 			own, is := errors.AsType[fault](err)
 			switch {

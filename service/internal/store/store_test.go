@@ -75,6 +75,8 @@ var suite = []struct {
 	{"FullStoreFailsAlone", testFullStoreFailsAlone},
 	{"LaterTables", testLaterTables},
 	{"ManyBegin", testManyBegin},
+	{"ClientLeaves", testClientLeaves},
+	{"OneAppends", testOneAppends},
 	{"Durable", testDurable},
 	{"CommitFails", testCommitFails},
 }
@@ -135,8 +137,44 @@ func testChallenges(t *testing.T, d *database) {
 	if n := s.waiting.Load(); n != 1 {
 		t.Errorf("%d challenges wait", n)
 	}
+	if n := count(t, s, "challenges"); n != 1 {
+		t.Errorf("%d challenges are kept: those that expired stay", n)
+	}
+	// A worker whose clock is half a minute ahead of this one.
+	if err := s.tidy(ctx, now.Add(time.Hour+30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	if _, taken, err := s.Take(ctx, nonce(8), now); err != nil || !taken {
 		t.Errorf("one that had not expired: %v, %v", taken, err)
+	}
+}
+
+// count returns how many rows a table has.
+func count(t *testing.T, s *Store, table string) (n int) {
+	t.Helper()
+	err := s.read(t.Context(), "count", func(ctx context.Context, q queries) error {
+		return q.row(ctx, "SELECT count(*) FROM "+table).Scan(&n)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// testClientLeaves: an operation is completed although its client left, so that clients cannot have
+// connections to the database made anew.
+func testClientLeaves(t *testing.T, d *database) {
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	s := d.worker(t, Limits{})
+	if err := s.Put(ctx, nonce(1), now, now.Add(time.Minute)); err != nil {
+		t.Errorf("keep: %v", err)
+	}
+	if _, taken, err := s.Take(ctx, nonce(1), now); err != nil || !taken {
+		t.Errorf("take: %v, %v", taken, err)
+	}
+	if _, err := s.Known(ctx, name(1)); err != nil {
+		t.Errorf("read: %v", err)
 	}
 }
 
@@ -332,6 +370,11 @@ func fill(t *testing.T, s *Store, n int, v verify.Verdict) (heads []Head) {
 	return heads
 }
 
+// bytesOf returns bytes as the SQL of a database has them.
+func bytesOf(d *database, b []byte) string {
+	return fmt.Sprintf(map[bool]string{true: "'\\x%x'", false: "X'%x'"}[d.server != nil], b)
+}
+
 // testCheckFinds: a check names what a party that writes the database changed in the chain. A chain that
 // was made anew does not fit to a head that was kept elsewhere.
 func testCheckFinds(t *testing.T, d *database) {
@@ -351,8 +394,10 @@ func testCheckFinds(t *testing.T, d *database) {
 		"DELETE FROM records WHERE sequence = 4":                                                       "ends at record 3",
 		"UPDATE head SET hash = (SELECT hash FROM records WHERE sequence = 1)":                         "the head says",
 		"UPDATE head SET sequence = 3, hash = (SELECT hash FROM records WHERE sequence = 3)":           "turned back",
+
+		"UPDATE head SET sequence = 3, hash = (SELECT hash FROM records WHERE sequence = 3); DELETE FROM records WHERE sequence = 4": "it was cut",
 	} {
-		execAll(t, s, change)
+		execAll(t, s, strings.Split(change, ";")...)
 		if _, err := s.Check(t.Context(), heads[3]); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", change, err, want)
 		}
@@ -363,6 +408,20 @@ func testCheckFinds(t *testing.T, d *database) {
 	if _, err := s.Check(t.Context(), heads...); err != nil {
 		t.Fatal(err)
 	}
+	// The last entry, with hashes that fit to what it is now.
+	page, err := s.Entries(t.Context(), 3)
+	if err != nil || len(page) != 1 {
+		t.Fatal(len(page), err)
+	}
+	for was, c := range map[string]struct{ is, want string }{EntryType: {"agentd/record/2", "is of type"}, heads[2].Hash: {heads[1].Hash, "follows"}} {
+		for _, line := range []string{strings.Replace(string(page[0].Line), was, c.is, 1), string(page[0].Line)} {
+			hash := bytesOf(d, Hash([]byte(line)))
+			execAll(t, s, "UPDATE records SET hash = "+hash+", entry = "+bytesOf(d, []byte(line))+" WHERE sequence = 4", "UPDATE head SET hash = "+hash)
+			if _, err := s.Check(t.Context()); (err != nil) != (line != string(page[0].Line)) || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %q", line, err, c.want)
+			}
+		}
+	}
 	execAll(t, s, "DELETE FROM bodies WHERE sequence < 3")
 	if c, err := s.Check(t.Context()); err != nil || c.Absent != 2 {
 		t.Errorf("appraisals were deleted: %+v, %v", c, err)
@@ -371,14 +430,12 @@ func testCheckFinds(t *testing.T, d *database) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := map[bool]string{true: "'\\x%x'", false: "X'%x'"}[d.server != nil]
-	execAll(t, s, fmt.Sprintf("UPDATE bodies SET body = "+other+" WHERE sequence = 3", packed))
+	execAll(t, s, "UPDATE bodies SET body = "+bytesOf(d, packed)+" WHERE sequence = 3")
 	if _, err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "the appraisal of record 3 is another one") {
 		t.Errorf("another appraisal: %v", err)
 	}
 	// All of it anew, with other verdicts.
-	none := map[bool]string{true: "''", false: "X''"}[d.server != nil]
-	execAll(t, s, "DELETE FROM records", "DELETE FROM bodies", "UPDATE head SET sequence = 0, hash = "+none)
+	execAll(t, s, "DELETE FROM records", "DELETE FROM bodies", "UPDATE head SET sequence = 0, hash = "+bytesOf(d, nil))
 	fill(t, s, 5, verify.Fail)
 	if _, err := s.Check(t.Context()); err != nil {
 		t.Fatal(err)
