@@ -32,11 +32,34 @@ func TestParseSpec(t *testing.T) {
 	if n, ok := s.Namespace("network"); !ok || n.Path != "/run/netns/x" {
 		t.Error(n, ok)
 	}
+	if n, ok := s.Namespace("pid"); !ok || n.Type != "pid" {
+		t.Error(n, ok)
+	}
+	if n, ok := s.Namespace("user"); ok {
+		t.Error(n, ok)
+	}
 	if got := s.RootPath("/b"); got != "/b/rootfs" {
 		t.Error(got)
 	}
+	if s, err := ParseSpec([]byte(with(`"path":"rootfs"`, `"path":"/mnt/../root"`))); err != nil || s.RootPath("/b") != "/root" {
+		t.Error(s, err)
+	}
 	if s.Process.User.UID != 1000 || s.Process.Args[0] != "/bin/billing" || string(s.Linux.Seccomp) != `{"defaultAction":"SCMP_ACT_ERRNO"}` {
 		t.Errorf("%+v", s.Process)
+	}
+}
+
+// TestLargestConfig: what has as much as it may have is read.
+func TestLargestConfig(t *testing.T) {
+	for what, config := range map[string]string{
+		"root.path":     with(`"path":"rootfs"`, `"path":"/`+strings.Repeat("a", MaxPath-1)+`"`),
+		"arguments":     with(`"/bin/billing","--x"`, strings.Repeat(`"a",`, maxList-1)+`"a"`),
+		"seccomp":       with(`"SCMP_ACT_ERRNO"`, `"SCMP_ACT_ERRNO","syscalls":["`+strings.Repeat("a", 2*maxList)+`"]`),
+		"configuration": with(`"hostname":"a"`, `"hostname":"`+strings.Repeat("a", MaxConfig-len(with(`"hostname":"a"`, `"hostname":""`)))+`"`),
+	} {
+		if _, err := ParseSpec([]byte(config)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 
@@ -59,6 +82,9 @@ func TestHostileConfig(t *testing.T) {
 		"uid in another case":       {with(`"gid":1000`, `"gid":1000,"UID":0`), "process.user.uid"},
 		"no process":                {`{"root":{"path":"x"},"linux":{}}`, "process.args"},
 		"no arguments":              {with(`["/bin/billing","--x"]`, `[]`), "process.args"},
+		"source in another case":    {with(`"destination":"/proc"`, `"destination":"/proc","Source":"/etc"`), "mounts.source"},
+		"neither root nor path":     {`{"process":{"args":["a"]},"linux":{}}`, "root.path"},
+		"null root":                 {with(`{"path":"rootfs"}`, `null`), "root.path"},
 		"no root":                   {with(`"path":"rootfs"`, `"path":""`), "root.path"},
 		"no linux":                  {`{"process":{"args":["a"]},"root":{"path":"x"}}`, "linux is missing"},
 		"virtual machine":           {with(`"hostname":"a"`, `"vm":{"kernel":{}}`), "virtual machine"},
@@ -89,6 +115,7 @@ func TestAddHook(t *testing.T) {
 		"null stage":        with(`"hostname":"a"`, `"hooks":{"createRuntime":null},"hostname":"a"`),
 		"hook of another":   with(`"hostname":"a"`, `"hooks":{"createRuntime":[{"path":"/o","args":["o"],"x":9007199254740993}]},"hostname":"a"`),
 		"hook that is like": with(`"hostname":"a"`, `"hooks":{"createRuntime":[{"path":"/usr/libexec/agentd/agentd-container","args":["agentd-container","hook","podman"]}]},"hostname":"a"`),
+		"path of another":   with(`"hostname":"a"`, `"hooks":{"createRuntime":[{"path":"/bin/true","args":["agentd-container","hook","docker"],"timeout":1200}]},"hostname":"a"`),
 		"name with escapes": with(`"hostname":"a"`, `"h\u006foks":{"createRuntime":[]},"hostname":"a"`),
 	} {
 		out, changed, err := AddHook([]byte(config), ours)
@@ -141,6 +168,9 @@ func generic(t *testing.T, s string) (out map[string]any) {
 
 func TestReadState(t *testing.T) {
 	if s, err := ReadState(strings.NewReader(`{"ociVersion":"1.0.2","id":"a1","status":"creating","pid":7,"bundle":"/b","annotations":{"x":"y"},"later":[]}`)); err != nil || s.PID != 7 || s.Bundle != "/b" {
+		t.Error(s, err)
+	}
+	if s, err := ReadState(strings.NewReader(`{"id":"` + strings.Repeat("a", MaxID) + `","status":"created","pid":1}`)); err != nil || s.PID != 1 {
 		t.Error(s, err)
 	}
 	for _, c := range []struct{ state, want string }{
@@ -205,9 +235,12 @@ func TestOpenBundle(t *testing.T) {
 			t.Error(path, err)
 		}
 	}
-	for _, path := range []string{"run/b", "", "/run/b/config.json", "/none", "/run/b\x00", "/" + strings.Repeat("a", MaxPath)} {
-		if open(path) == nil {
-			t.Errorf("%q was opened", path)
+	for _, c := range []struct{ path, want string }{
+		{"run/b", "want an absolute path"}, {"", "want an absolute path"}, {"/run/b/config.json", "not a directory"}, {"/none", "no such file"},
+		{"/run/b\x00", "want an absolute path"}, {"/" + strings.Repeat("a", MaxPath), "want an absolute path"},
+	} {
+		if err := open(c.path); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.20q: %v, want %q", c.path, err, c.want)
 		}
 	}
 	refused := func(what, want string) {
@@ -271,6 +304,14 @@ func TestHookFits(t *testing.T) {
 	room := MaxConfig - len(with(`"hostname":"a"`, `"hostname":""`))
 	if _, _, err := AddHook([]byte(with(`"hostname":"a"`, `"hostname":"`+strings.Repeat("a", room)+`"`)), Hook{Path: "/ours"}); err == nil || !strings.Contains(err.Error(), "with the hook") {
 		t.Error(err)
+	}
+	small, _, err := AddHook([]byte(with(`"hostname":"a"`, `"hostname":""`)), Hook{Path: "/ours"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	room = MaxConfig - len(small)
+	if out, _, err := AddHook([]byte(with(`"hostname":"a"`, `"hostname":"`+strings.Repeat("a", room)+`"`)), Hook{Path: "/ours"}); err != nil || len(out) != MaxConfig {
+		t.Error(len(out), err)
 	}
 }
 
