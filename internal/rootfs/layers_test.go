@@ -275,6 +275,55 @@ func TestUpperTwice(t *testing.T) {
 	}
 }
 
+// TestUpperLayerIsNotKept: of a name that the upper layer has, no digest is kept, and none is taken, also
+// if a file of a lower layer has the same identity.
+func TestUpperLayerIsNotKept(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, map[string]string{"here": "x"})
+	fd, err := unix.Open(dir, unix.O_PATH, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := &upper{fd: fd}
+	defer top.close()
+	l := &Layers{cache: NewCache()}
+	id, digest := identity{ino: 7, ctime: unix.NsecToTimespec(today.UnixNano())}, evidence.Digest{1}
+	for _, u := range []*upper{top, {fd: broken}} {
+		if l.put(u, "here", id, digest, time.Now()); len(l.cache.digests) != 0 {
+			t.Error("a digest of a file of the upper layer is kept")
+		}
+	}
+	l.put(top, "lower", id, digest, time.Now())
+	if d, ok := l.get(top, "lower", id); !ok || d != digest {
+		t.Errorf("a digest of a file of a lower layer is not kept: %v %v", d, ok)
+	}
+	for _, u := range []*upper{top, {fd: broken}} {
+		if _, ok := l.get(u, "here", id); ok {
+			t.Error("a file of the upper layer has the digest of a lower one")
+		}
+	}
+}
+
+// TestFoundFileIsTheListedOne: what a name leads to must be the file whose size and mode were recorded.
+func TestFoundFileIsTheListedOne(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, map[string]string{"a": "x", "b": "x"})
+	at, err := unix.Open(dir, unix.O_PATH, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(at)
+	c := &child{name: "a"}
+	if err := unix.Fstatat(at, "b", &c.st, 0); err != nil {
+		t.Fatal(err)
+	}
+	w := &walk{ctx: t.Context(), options: Options{Counts: new(Counts), Mounted: func(string) bool { return false }}}
+	w.sum = NewSum(w.options.Mounted)
+	if err := w.regular(at, c, &pcr.ManifestEntry{Path: "/a"}, nil); err == nil || !strings.Contains(err.Error(), "changed") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestNumberedLayers: podman mounts very many layers by numbers. Their names are in its store, in a file
 // that must be root's, local and as long as the mount, and digests are kept of them as of others.
 func TestNumberedLayers(t *testing.T) {
@@ -287,6 +336,7 @@ func TestNumberedLayers(t *testing.T) {
 	}{
 		{"podman's", plain, "l/A:l/B", 0o644, "", "", false},
 		{"with copies of metadata alone", plain + ",metacopy=on", "l/A:l/B", 0o644, "", "", true},
+		{"a FIFO", plain, "", 0, "", "not a regular file", false},
 		{"no list", plain, "", 0, "", "does not say which they are", false},
 		{"fewer", plain, "l/A", 0o644, "", "2 layers are mounted, and", false},
 		{"more", plain, "l/A:l/B:l/A", 0o644, "", "lists 3", false},
@@ -300,6 +350,7 @@ func TestNumberedLayers(t *testing.T) {
 		{"another user's", plain, "l/A:l/B", 0o644, "", "can write it", false},
 		{"served list", plain, "l/A:l/B", 0o644, "/lower", "whose files another program serves", false},
 		{"served layer", plain, "l/A:l/B", 0o644, "/l/B", "whose files another program serves", false},
+		{"longest", plain, strings.Repeat("l", maxList), 0o644, "", "lists 1", false},
 		{"long", plain, strings.Repeat("l", maxList+1), 0o644, "", "more than", false},
 		{"a name among them", strings.Replace(plain, "8:9", "8:l/B", 1), "l/A:l/B", 0o644, "", `"8"`, false},
 		{"another upper layer", strings.Replace(plain, "c7/diff", "c8/diff", 1), "l/A:l/B", 0o644, "", `"8"`, false},
@@ -307,6 +358,11 @@ func TestNumberedLayers(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			dir := t.TempDir()
 			fill(t, dir, map[string]string{"l/A/": "", "l/B/": "", "c7/diff/": "", "c8/diff/": "", "c7/merged/": ""})
+			if x.name == "a FIFO" {
+				if err := unix.Mkfifo(filepath.Join(dir, "c7", listFile), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if x.mode != 0 {
 				list := filepath.Join(dir, "c7", listFile)
 				if err := errors.Join(os.WriteFile(list, []byte(strings.ReplaceAll(x.list, "DIR", dir)), 0o600), os.Chmod(list, x.mode)); err != nil {
