@@ -336,8 +336,8 @@ func TestWriter(t *testing.T) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n := len(a.asks); n != 2 || a.asks[0].Digest != good || a.asks[1].Digest == good {
-		t.Errorf("asked %+v", a.asks)
+	if n := len(a.asks); n != 2 || a.asks[0].Digest != good || a.asks[1].Digest == good || len(a.gaps) != 0 {
+		t.Errorf("asked %+v, gaps %+v", a.asks, a.gaps)
 	}
 }
 
