@@ -179,6 +179,9 @@ func TestRefused(t *testing.T) {
 		"relative working directory":  {func(m map[string]any) { m["process"].(map[string]any)["cwd"] = "x" }, nil, api.CodeContainerConfig, "cwd"},
 		"event that is too large":     {func(m map[string]any) { m["process"].(map[string]any)["args"] = many(3, 100<<10) }, nil, api.CodeContainerConfig, "size"},
 		"user that is not there":      {func(m map[string]any) { m["process"].(map[string]any)["user"] = map[string]any{"uid": 1<<32 - 1} }, nil, api.CodeContainerConfig, "user"},
+		"device before the first":     {device(-1, 3), nil, api.CodeContainerConfig, "no device has"},
+		"device below the first":      {device(1, -1), nil, api.CodeContainerConfig, "no device has"},
+		"device after the last":       {device(1, 1<<32), nil, api.CodeContainerConfig, "no device has"},
 		"no root":                     {func(m map[string]any) { m["root"] = map[string]any{"path": "none"} }, nil, api.CodeContainerRoot, "root.path"},
 		"a root without a mount":      {func(m map[string]any) { m["root"] = map[string]any{"path": "rootfs/bin"} }, nil, api.CodeContainerRoot, "not where something is mounted"},
 		"a mount that is not named":   {func(m map[string]any) { m["mounts"] = m["mounts"].([]any)[:1] }, nil, api.CodeContainerRoot, "/etc/hosts"},
@@ -228,6 +231,9 @@ func TestRefused(t *testing.T) {
 			}
 			if b.limits.spent != 0 {
 				t.Errorf("%d bytes of the log are counted for it", b.limits.spent)
+			}
+			if b.running[key{r.Engine, r.ID}] != nil {
+				t.Error("it takes a place among the containers that run")
 			}
 		})
 	}
@@ -396,7 +402,7 @@ func TestRestore(t *testing.T) {
 	for n, e := range b.log.all() {
 		next.Restore(uint64(n), e.Container, 1000)
 		later := *e.Container
-		later.ID, later.Started = "cc", later.Started+10
+		later.ID, later.Started = "cc"+later.ID, later.Started+10
 		next.Restore(uint64(n), &later, 1000) // a record of a process that is not there
 	}
 	if found := next.In(inside); found == nil || found.ID != "aa" || found.Root != rootDigest {

@@ -266,11 +266,15 @@ type log struct {
 	mu     sync.Mutex
 	events []pcr.Event
 	err    error
+	before func() // called before an event is in the log
 }
 
 func (l *log) Append(_ context.Context, e pcr.Event) (pcr.Record, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.before != nil {
+		l.before()
+	}
 	if l.err != nil {
 		return pcr.Record{}, l.err
 	}
