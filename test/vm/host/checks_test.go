@@ -45,6 +45,8 @@ var checks = []check{
 	{"gate-on-this-kernel", false, (*session).gateOnThisKernel},
 	{"gate-guards-programs", false, (*session).gateGuards},
 	{"gate-swaps", false, (*session).gateSwaps},
+	{"tunnel-to-nginx", false, (*session).tunnelToNginx},
+	{"secret-delivered-over-network", false, (*session).delivered},
 	{"reboot-same-key", true, (*session).reboots},
 	{"sealed-survives-reboot", false, (*session).opens},
 	{"credential-at-boot", false, (*session).credentialAtBoot},
@@ -66,6 +68,7 @@ var checks = []check{
 var beside = []string{
 	"reports-by-configfs-alone", "reports-of-an-svsm", "python-service-verifies", "container-verifies",
 	"app-upgrade-under-load", "ten-kills-in-a-row", "gate-on-this-kernel", "gate-guards-programs", "gate-swaps",
+	"tunnel-to-nginx", "secret-delivered-over-network",
 }
 
 // newer lists the checks that do not run on Debian 12, and what it lacks.
@@ -75,7 +78,7 @@ var newer = map[string]string{
 }
 
 func (s *session) boots() {
-	s.must(s.machine.start(s.ctx, direct))
+	s.must(s.machine.start(s.ctx, reachable))
 	s.want("uname -r; test -c /dev/tpmrm0 && test -c /dev/sev-guest && echo devices", "devices")
 }
 
@@ -95,10 +98,24 @@ func (s *session) confined() {
 	s.want(`p=$(systemctl show -p MainPID --value agentd); grep -E '^(Uid|NoNewPrivs|Seccomp|CapEff|CapBnd):' /proc/$p/status | tr '\t' ' '; id -u agentd`,
 		"NoNewPrivs: 1", "Seccomp: 2", "CapEff: 0000000000080004", "CapBnd: 0000000000080004")
 	s.run(`p=$(systemctl show -p MainPID --value agentd); test "$(stat -c %U /proc/$p)" = agentd`)
-	out := s.run("systemd-analyze security agentd.service | grep -o 'exposure level for agentd.service: [0-9.]*' | grep -o '[0-9.]*$'")
-	if score, err := strconv.ParseFloat(strings.TrimSpace(out), 64); err != nil || score > 1.5 {
-		s.t.Fatalf("exposure %q, want at most 1.5", out)
+	s.exposed("agentd.service", 1.5)
+}
+
+// exposed checks that systemd finds a unit exposed so much at most.
+func (s *session) exposed(unit string, most float64) {
+	s.t.Helper()
+	out := strings.TrimSpace(s.run("systemd-analyze security " + unit + " | grep -o 'exposure level for [^ ]*: [0-9.]*' | grep -o '[0-9.]*$'"))
+	if score, err := strconv.ParseFloat(out, 64); err != nil || score > most {
+		s.t.Fatalf("exposure of %s is %q, want at most %v", unit, out, most)
 	}
+}
+
+// startsNothing checks that the process of a unit has no privilege and starts no program, also if an
+// attacker takes it over.
+func (s *session) startsNothing(unit string) {
+	s.t.Helper()
+	s.want("p=$(systemctl show -p MainPID --value "+unit+"); grep -E '^(NoNewPrivs|Seccomp|CapEff|CapBnd):' /proc/$p/status | tr '\\t' ' '; nsenter -t $p -m /bin/true || echo none",
+		"NoNewPrivs: 1", "Seccomp: 2", "CapEff: 0000000000000000", "CapBnd: 0000000000000000", "\nnone\n")
 }
 
 // noReports checks the service without the report device (case 78).

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -28,6 +29,8 @@ type machine struct {
 	work, image string
 	packages    string
 	disks       string // asRealDisks or neverCut
+
+	outside string // address of this host that leads to deliveryPort of the machine; empty if none does
 
 	qemu, tpm *exec.Cmd
 	port      net.Conn
@@ -95,7 +98,33 @@ const (
 	withoutTPM             // likewise, and there is no TPM
 	measuring              // as direct, and the kernel measures by its policy of IMA tcb
 	byFirmware             // UEFI firmware loads shim, shim loads GRUB, GRUB loads the kernel
+	reachable              // as direct, and this host reaches one port of the machine, which reaches nothing
 )
+
+// deliveryPort is the port of the machine that this host reaches, and guestAddress the machine's
+// address on that network, which is the one that QEMU's documentation says.
+const (
+	deliveryPort = 8444
+	guestAddress = "10.0.2.15"
+)
+
+// network returns the arguments of QEMU for a network card.
+func (m *machine) network(how boot) ([]string, error) {
+	m.outside = ""
+	if how != reachable {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	m.outside = l.Addr().String()
+	return []string{
+		"-netdev", "user,id=net,restrict=on,hostfwd=tcp:" + m.outside + "-:" + strconv.Itoa(deliveryPort),
+		"-device", "virtio-net-pci,netdev=net,romfile=",
+	}, nil
+}
 
 // loader returns the arguments of QEMU for a way to boot.
 func (m *machine) loader(how boot) []string {
@@ -140,6 +169,11 @@ func (m *machine) start(ctx context.Context, how boot) error {
 		"-device", "virtserialport,chardev=control,name=agentd.test",
 	}
 	args = append(args, m.loader(how)...)
+	card, err := m.network(how)
+	if err != nil {
+		return err
+	}
+	args = append(args, card...)
 	if how != withoutTPM {
 		m.tpm = child("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(m.work, "tpm"), "--ctrl", "type=unixio,path="+tpm)
 		m.tpm.Stderr = serial

@@ -173,6 +173,22 @@ covered = true
 	return file
 }
 
+// ofOthers returns the policy of this machine for a caller that is not billing, without [caller]. Of
+// billing it wants no more than that it is watched now: "since-start" would mean "unbroken" then, and
+// earlier checks declared billing twice.
+func (s *session) ofOthers() string {
+	s.t.Helper()
+	defer func(before string) { s.watched = before }(s.watched)
+	s.watched = "now"
+	b, err := os.ReadFile(s.policy("billing", s.digests...))
+	s.must(err)
+	before, after, ok := strings.Cut(string(b), "[caller]\nunit = \"billing.service\"\napp = \"billing\"\ncovered = true\n")
+	if !ok {
+		s.t.Fatalf("the policy names no caller:\n%s", b)
+	}
+	return before + after
+}
+
 // verify verifies evidence of an application outside the machine, and returns the exit code
 // and the output.
 func (s *session) verify(app string, document []byte, nonce string, digests ...string) (int, string) {
