@@ -36,17 +36,21 @@ type Options struct {
 	TestRoot bool   // the verifier trusted a root that vouches for no hardware
 }
 
+// Style is the style sheet of pages, with their colours in light and dark, tables and text.
+//
 //go:embed page.css
-var style string
+var Style string
 
 //go:embed page.html
 var source string
 
 // Style sheet and policy of every page. The policy names the style by its hash, so that a browser
 // applies that style and nothing else, whatever the page contains.
-var policy = "default-src 'none'; style-src 'sha256-" + hash(style) + "'; base-uri 'none'; form-action 'none'"
+var policy = "default-src 'none'; style-src 'sha256-" + Hash(Style) + "'; base-uri 'none'; form-action 'none'"
 
-func hash(s string) string {
+// Hash returns the source by which a Content-Security-Policy names a style sheet: the SHA-256 of its
+// text, in base64 (Content Security Policy Level 3, section 2.3.1).
+func Hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }

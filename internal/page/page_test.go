@@ -402,7 +402,7 @@ func luminance(t *testing.T, digits string) float64 {
 
 // TestContrast: text has the contrast of level AA against each ground that it is on, in both themes.
 func TestContrast(t *testing.T) {
-	screen, _, _ := strings.Cut(style, "@media print")
+	screen, _, _ := strings.Cut(Style, "@media print")
 	light, dark, ok := strings.Cut(screen, "prefers-color-scheme: dark")
 	if !ok {
 		t.Fatal("the page lacks a dark theme")

@@ -69,7 +69,7 @@ type basis struct{ Claim, By, Party string }
 func newView(a *verify.Appraisal, o Options) *view {
 	claims, err := a.Claims()
 	w := words{test: o.TestRoot || err == nil && claims.Machine.TestRoot}
-	v := &view{Style: template.CSS(style), Policy: policy, Name: name(o.Name), Tone: tone(a, err == nil), Test: w.test}
+	v := &view{Style: template.CSS(Style), Policy: policy, Name: name(o.Name), Tone: tone(a, err == nil), Test: w.test}
 	v.Meta = meta(a)
 	if err != nil {
 		v.refused(a)

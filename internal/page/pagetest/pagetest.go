@@ -39,13 +39,14 @@ var elements = strings.Fields(`html head meta title style body a header nav main
 var attributes = strings.Fields(`lang charset http-equiv content name class href id tabindex role scope open aria-label aria-labelledby aria-hidden focusable
 	viewBox preserveAspectRatio width height x y dy d r rx transform`)
 
-// Read reads a page. The error names the first thing that a page must not be.
-func Read(b []byte) (*Page, error) {
+// Read reads a page. The error names the first thing that a page must not be. Its links stay on the
+// page, or lead to addresses that begin with one of lead.
+func Read(b []byte, lead ...string) (*Page, error) {
 	rest, ok := bytes.CutPrefix(b, []byte("<!DOCTYPE html>\n"))
 	if !ok {
 		return nil, fmt.Errorf("the page begins with %.40q", b)
 	}
-	r := &reader{page: &Page{States: map[string]string{}}, ids: map[string]bool{}, labels: map[string]string{}}
+	r := &reader{page: &Page{States: map[string]string{}}, ids: map[string]bool{}, labels: map[string]string{}, lead: lead}
 	d := xml.NewDecoder(bytes.NewReader(rest)) // strict: each element ends, each attribute is quoted
 	for {
 		token, err := d.Token()
@@ -66,6 +67,7 @@ func Read(b []byte) (*Page, error) {
 // reader is what was read so far.
 type reader struct {
 	page    *Page
+	lead    []string
 	path    []string // elements that are open
 	classes []string // of these
 	ids     map[string]bool
@@ -117,6 +119,9 @@ func (r *reader) begin(x xml.StartElement) error {
 			class = a.Value
 		case "href":
 			target, ok := strings.CutPrefix(a.Value, "#")
+			if !ok && slices.ContainsFunc(r.lead, func(s string) bool { return strings.HasPrefix(a.Value, s) }) {
+				continue
+			}
 			if !ok {
 				return fmt.Errorf("a link leaves the page: %q", a.Value)
 			}

@@ -86,6 +86,8 @@ type item struct {
 	entry       Entry
 	packed      []byte // the appraisal, compressed
 	known, next *relying.History
+	facts       *facts // of the machine, nil: none
+	refused     bool   // by the policy alone
 	done        chan error
 }
 
@@ -109,6 +111,7 @@ func (r *records) Append(ctx context.Context, x *relying.Record) (err error) {
 	i := &item{known: x.Known, next: x.Next, done: make(chan error, 1), entry: Entry{Time: x.Time.UTC(), Kind: KindAppraisal,
 		Policy: r.p.Name, Version: r.p.Version, PolicyDigest: r.p.Digest, AK: x.AK, Nonce: x.Nonce,
 		Verdict: x.Appraisal.Verdict, Class: x.Appraisal.Class, Code: x.Code, Appraisal: hex.EncodeToString(sum[:])}}
+	i.facts, i.refused = factsOf(x)
 	if i.packed, err = pack(body); err != nil {
 		return err
 	}
@@ -184,7 +187,10 @@ func (s *Store) appendItem(ctx context.Context, tx *transaction, c *chain, i *it
 			return err
 		}
 	}
-	return c.append(ctx, tx, i.entry, i.packed)
+	if err := c.append(ctx, tx, i.entry, i.packed); err != nil {
+		return err
+	}
+	return s.know(ctx, tx, c.sequence, i)
 }
 
 // chain is the end of the chain in a transaction that appends.

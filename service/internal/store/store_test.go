@@ -72,6 +72,7 @@ var suite = []struct {
 	{"CheckFinds", testCheckFinds},
 	{"Policies", testPolicies},
 	{"Enrolments", testEnrolments},
+	{"Machines", testMachines},
 	{"FullStoreFailsAlone", testFullStoreFailsAlone},
 	{"LaterTables", testLaterTables},
 	{"ManyBegin", testManyBegin},

@@ -43,6 +43,9 @@ var acts = map[string]act{
 	"GET /admin/v1/records/{sequence}":       getRecord,
 	"GET /admin/v1/records/{sequence}/page":  getPage,
 	"GET /admin/v1/head":                     getHead,
+	"GET /admin/v1/machines":                 listMachines,
+	"GET /admin/v1/fleet":                    getFleet,
+	"GET /admin/v1/fleet/page":               getFleetPage,
 }
 
 // administration returns the handler of administrators.
