@@ -107,6 +107,7 @@ type bed struct {
 	extra    string            // more of the configuration
 	admin    string            // the tables below [admin]
 	tracing  string            // the table [tracing]
+	policies string            // the table [policies]
 	limits   string            // the table [limits]
 	roots    []*x509.Certificate
 	own      *tls.Certificate // that the client of a worker comes with; nil: none
@@ -213,9 +214,11 @@ names = ["alice"]
 listen = %q
 [tracing]
 %s
+[policies]
+%s
 [limits]
 %s
-`, address(w.url), w.path("server.crt"), w.path("server.key"), w.extra, w.database, strings.Join(tokenKeys, ", "), w.path("roots.pem"), address(w.admin), w.path("ca.crt"), w.bed.admin, address(w.stats), w.tracing, w.limits))
+`, address(w.url), w.path("server.crt"), w.path("server.key"), w.extra, w.database, strings.Join(tokenKeys, ", "), w.path("roots.pem"), address(w.admin), w.path("ca.crt"), w.bed.admin, address(w.stats), w.tracing, w.policies, w.limits))
 }
 
 // start starts a worker. It is not ready if the database is away.

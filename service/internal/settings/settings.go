@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
 	"github.com/cvm-agentd/agentd/relying"
+	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/ear"
 )
 
@@ -26,6 +27,7 @@ type Settings struct {
 	Database   Database   `toml:"database"`
 	Tokens     Tokens     `toml:"tokens"`
 	Trust      Trust      `toml:"trust"`
+	Policies   Policies   `toml:"policies"`
 	Admin      Admin      `toml:"admin"`
 	Monitoring Monitoring `toml:"monitoring"`
 	Tracing    Tracing    `toml:"tracing"`
@@ -64,6 +66,13 @@ type Trust struct {
 	Certificates []string `toml:"certificates"`
 	Revocation   []string `toml:"revocation"`
 	TestRoot     string   `toml:"test_root_that_vouches_for_no_hardware"`
+}
+
+// Policies is [policies]: keys of those who may say what is acceptable. Without keys, administrators may.
+type Policies struct {
+	Keys      []string `toml:"keys"`
+	Threshold int      `toml:"threshold"`
+	Number    int      `toml:"number"`
 }
 
 // Admin is [admin].
@@ -123,8 +132,8 @@ type Limits struct {
 func Parse(text []byte) (*Settings, error) {
 	s := &Settings{
 		Server: Server{DrainSeconds: 5}, Database: Database{Connections: 16}, Tokens: Tokens{LifetimeSeconds: int(ear.DefaultLifetime / time.Second)},
-		Tracing: Tracing{Percent: 10},
-		Limits:  Limits{Rate: 20, Burst: 40, AtOnce: 32, ClientAtOnce: 8, Body: relying.DefaultBody, Connections: 4096, Challenges: 100_000, ChallengeSeconds: 300, Machines: 100_000},
+		Tracing: Tracing{Percent: 10}, Policies: Policies{Threshold: 1},
+		Limits: Limits{Rate: 20, Burst: 40, AtOnce: 32, ClientAtOnce: 8, Body: relying.DefaultBody, Connections: 4096, Challenges: 100_000, ChallengeSeconds: 300, Machines: 100_000},
 	}
 	at, err := stricttoml.Decode(text, MaxText, s)
 	if err != nil {
@@ -150,6 +159,7 @@ func (s *Settings) checkNumbers(no refuse) {
 		{"limits.client_at_once", l.ClientAtOnce, 1, 10_000}, {"limits.body", l.Body, 64 << 10, relying.MaxBody}, {"limits.connections", l.Connections, 1, 1_000_000},
 		{"limits.challenges", l.Challenges, 1, 10_000_000}, {"limits.challenge_seconds", l.ChallengeSeconds, int(relying.MinLifetime / time.Second), int(relying.MaxLifetime / time.Second)},
 		{"limits.machines", l.Machines, 1, 10_000_000}, {"server.drain_seconds", s.Server.DrainSeconds, 0, 300}, {"database.connections", s.Database.Connections, 2, 1000},
+		{"policies.threshold", s.Policies.Threshold, 1, 100}, {"policies.number", s.Policies.Number, 0, verify.MaxPolicyNumber},
 		{"tracing.percent", s.Tracing.Percent, 0, 100},
 		{"tokens.lifetime_seconds", s.Tokens.LifetimeSeconds, 1, int(ear.MaxLifetime / time.Second)},
 	} {
@@ -213,6 +223,9 @@ func (s *Settings) checkOthers(no refuse) {
 	checkOIDC(no, &a.OIDC)
 	checkListen(no, "monitoring.listen", s.Monitoring.Listen, false)
 	checkTracing(no, &s.Tracing)
+	if p := &s.Policies; len(p.Keys) == 0 && (p.Threshold != 1 || p.Number != 0) {
+		no("policies.keys", "want the keys whose signatures count")
+	}
 }
 
 func checkOIDC(no refuse, o *OIDC) {

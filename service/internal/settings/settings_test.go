@@ -54,6 +54,7 @@ func TestParse(t *testing.T) {
 		"traces for all to read": {least + "[tracing]\nendpoint = \"http://c.example:4318/v1/traces\"\n", "use https"},
 		"traces to a name":       {least + "[tracing]\nendpoint = \"c.example:4318\"\n", "with port and path"},
 		"most of all requests":   {least + "[tracing]\npercent = 101\n", "tracing.percent"},
+		"a threshold of none":    {least + "[policies]\nthreshold = 2\n", "policies.keys"},
 		"a rate of zero":         {least + "[limits]\nrate = 0\n", "limits.rate"},
 		"a body of gigabytes":    {least + "[limits]\nbody = 5000000000\n", "limits.body"},
 	} {
@@ -73,9 +74,9 @@ func TestNumbersHaveBounds(t *testing.T) {
 			if f.Type.Kind() != reflect.Int {
 				continue
 			}
-			for _, n := range []int{-1, 2_000_000_000} {
+			for _, n := range []int{-1, 1 << 60} {
 				name, key := table.Tag.Get("toml"), f.Tag.Get("toml")
-				text := strings.Replace(least+"[limits]\n[tokens]\n[tracing]\n", "["+name+"]\n", fmt.Sprintf("[%s]\n%s = %d\n", name, key, n), 1)
+				text := strings.Replace(least+"[limits]\n[tokens]\n[tracing]\n[policies]\n", "["+name+"]\n", fmt.Sprintf("[%s]\n%s = %d\n", name, key, n), 1)
 				if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), name+"."+key) {
 					t.Errorf("%s.%s = %d: %v", name, key, n, err)
 				}

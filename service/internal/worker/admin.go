@@ -200,20 +200,21 @@ func getPolicy(w *Worker, _ string, r *http.Request) (any, error) {
 
 // putPolicyBody is the body of a request that puts a policy.
 type putPolicyBody struct {
-	Text     string  `json:"text"`              // as docs/policy.md describes it
+	Text     string  `json:"text"`              // as docs/policy.md describes it, signed if [policies] has keys
 	Audience string  `json:"audience,omitzero"` // party that tokens are for; absent: no tokens
 	After    *uint64 `json:"after,omitzero"`    // version that it follows, 0 for none; absent: any
 }
 
 func putPolicy(w *Worker, by string, r *http.Request) (any, error) {
 	var q putPolicyBody
-	if err := body(r, verify.MaxPolicy+verify.MaxPolicy/2+64<<10, &q); err != nil { // escapes make it longer
+	if err := body(r, verify.MaxSignedPolicy+verify.MaxSignedPolicy/2+64<<10, &q); err != nil { // escapes make it longer
 		return nil, err
 	}
 	name := r.PathValue("name")
-	policy, err := verify.ParsePolicy([]byte(q.Text))
+	g := w.now()
+	policy, label, err := g.parse(q.Text)
 	if err == nil {
-		_, err = verify.New(policy, w.now().trust)
+		_, err = verify.New(policy, g.trust)
 	}
 	switch {
 	case !policyName.MatchString(name):
@@ -222,6 +223,15 @@ func putPolicy(w *Worker, by string, r *http.Request) (any, error) {
 		return nil, problem(api.CodeInvalidValue, "the policy: "+err.Error())
 	case len(q.Audience) > ear.MaxName || !text.Shown(q.Audience):
 		return nil, problem(api.CodeInvalidValue, "the audience: want a short text")
+	}
+	if g.policies != nil {
+		version, err := g.follows(r.Context(), name, label)
+		if err != nil {
+			return nil, err
+		}
+		if q.After == nil {
+			q.After = &version
+		}
 	}
 	digest := policy.Digest()
 	p, err := w.store.PutPolicy(r.Context(), store.Policy{Name: name, Digest: hex.EncodeToString(digest[:]), Text: q.Text, Audience: q.Audience, By: by, Changed: time.Now()}, q.After)

@@ -166,6 +166,31 @@ func trust(s *settings.Trust) (c verify.Config, err error) {
 	return c, nil
 }
 
+// policyKeys reads the keys that sign policies. It returns nil if the settings name none: then a policy
+// is what an administrator puts.
+func policyKeys(s *settings.Policies) (*verify.PolicyKeys, error) {
+	if len(s.Keys) == 0 {
+		return nil, nil
+	}
+	var all []byte
+	for _, path := range s.Keys {
+		b, err := durable.ReadTrusted(path, maxFile)
+		if err != nil {
+			return nil, fmt.Errorf("key of policies: %w", err)
+		}
+		if _, err := verify.ParsePolicyKeys(b); err != nil {
+			return nil, fmt.Errorf("key of policies: %s: %w", path, err)
+		}
+		all = append(append(all, b...), '\n')
+	}
+	k, err := verify.ParsePolicyKeys(all)
+	if err != nil {
+		return nil, fmt.Errorf("keys of policies: %w", err)
+	}
+	k.Threshold, k.Least = s.Threshold, uint64(s.Number)
+	return k, nil
+}
+
 // cacheEntries is how much each version of a policy remembers, of about 30 KB each.
 const cacheEntries = 512
 

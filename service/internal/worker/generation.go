@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cvm-agentd/agentd/internal/dsse"
 	"github.com/cvm-agentd/agentd/internal/version"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/relying"
@@ -30,6 +31,7 @@ type generation struct {
 	issuer   *issuer // nil: administrators come with certificates only
 	keys     []*ear.Key
 	trust    verify.Config
+	policies *verify.PolicyKeys // nil: policies need no signature
 	shares   *share.Shares
 	plain    *relying.Service // answers what depends on no policy
 
@@ -41,6 +43,51 @@ type generation struct {
 type served struct {
 	version uint64
 	service *relying.Service
+	expires time.Time // of a signed policy; zero: never
+}
+
+// now returns the service, if its policy has not expired.
+func (x *served) now() (*relying.Service, error) {
+	if !x.expires.IsZero() && !time.Now().Before(x.expires) {
+		return nil, fmt.Errorf("%w: its policy expired at %s", store.ErrNone, x.expires.Format(time.RFC3339))
+	}
+	return x.service, nil
+}
+
+// parse returns the policy of a text and what its signature says, if it needs one.
+func (g *generation) parse(text string) (*verify.Policy, verify.PolicyLabel, error) {
+	if g.policies == nil {
+		p, err := verify.ParsePolicy([]byte(text))
+		return p, verify.PolicyLabel{}, err
+	}
+	p, err := g.policies.Parse([]byte(text), time.Now())
+	if err != nil {
+		return nil, verify.PolicyLabel{}, err
+	}
+	return p.Policy, p.Label, nil
+}
+
+// follows refuses a signed policy that is older than the one in force, by the numbers that they have. It
+// returns the version in force, 0 for none.
+func (g *generation) follows(ctx context.Context, name string, next verify.PolicyLabel) (uint64, error) {
+	p, err := g.worker.store.Policy(ctx, name, 0)
+	if errors.Is(err, store.ErrNone) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	// Its signature may be of keys that do not count any more. It was in force.
+	var before verify.PolicyLabel
+	if u, err := dsse.Read([]byte(p.Text), verify.MaxPolicy); err == nil {
+		if before, err = verify.ParsePolicyLabel(u.Type); err != nil {
+			before = verify.PolicyLabel{}
+		}
+	}
+	if next.Number < before.Number {
+		return 0, problem(codeConflict, fmt.Sprintf("the policy has number %d, and the one in force %d: an older policy is not put in its place", next.Number, before.Number))
+	}
+	return p.Version, nil
 }
 
 // newGeneration reads the files that settings name.
@@ -66,6 +113,9 @@ func newGeneration(w *Worker, s *settings.Settings) (g *generation, err error) {
 		return nil, err
 	}
 	if g.trust, err = trust(&s.Trust); err != nil {
+		return nil, err
+	}
+	if g.policies, err = policyKeys(&s.Policies); err != nil {
 		return nil, err
 	}
 	c := g.relying()
@@ -100,25 +150,31 @@ func (g *generation) service(ctx context.Context, name string) (*relying.Service
 	x := g.served[name]
 	g.mu.Unlock()
 	if x != nil && x.version == p.Version {
-		return x.service, nil
+		return x.now()
 	}
-	service, err := g.make(p)
+	made, err := g.make(p)
 	if err != nil {
+		if errors.Is(err, verify.ErrPolicySignature) { // in the database, or by keys that do not count any more, or expired
+			g.worker.told.Do(func() {
+				g.worker.log.Error("a policy does not count", "policy", p.Name, "version", p.Version, "error", err)
+			})
+			return nil, store.ErrNone
+		}
 		return nil, fmt.Errorf("worker: policy %s, version %d: %w", p.Name, p.Version, err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	// Another request may have been here first: what that made has what it verified before.
 	if x := g.served[name]; x != nil && x.version >= p.Version {
-		return x.service, nil
+		return x.now()
 	}
-	g.served[name] = &served{p.Version, service}
-	return service, nil
+	g.served[name] = made
+	return made.now()
 }
 
 // make makes the service under a version of a policy.
-func (g *generation) make(p *store.Policy) (*relying.Service, error) {
-	policy, err := verify.ParsePolicy([]byte(p.Text))
+func (g *generation) make(p *store.Policy) (*served, error) {
+	policy, label, err := g.parse(p.Text)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +195,8 @@ func (g *generation) make(p *store.Policy) (*relying.Service, error) {
 		c.Keys = g.tokens
 		c.Token = ear.Options{Audience: p.Audience, Issuer: t.Issuer, Lifetime: time.Duration(t.LifetimeSeconds) * time.Second, Build: build}
 	}
-	return relying.New(c)
+	service, err := relying.New(c)
+	return &served{p.Version, service, label.Expires}, err
 }
 
 // enrolled adds the enrolment of the attestation key to what is expected.

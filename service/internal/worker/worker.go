@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+	"golang.org/x/time/rate"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/service/internal/settings"
@@ -32,6 +33,7 @@ type Worker struct {
 	traces   *traces.Traces // nil: none are sent
 	draining atomic.Bool
 	current  atomic.Pointer[generation]
+	told     rate.Sometimes // that policies do not count
 
 	readiness sync.Mutex
 	asked     time.Time // when the database was asked last; with readiness
@@ -69,7 +71,7 @@ func Run(ctx context.Context, log *slog.Logger, load func() (*settings.Settings,
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	w := &Worker{store: st, log: log}
+	w := &Worker{store: st, log: log, told: rate.Sometimes{First: 5, Interval: 10 * time.Second}}
 	if w.traces, err = traces.New(&s.Tracing, log); err != nil {
 		return err
 	}
