@@ -4,6 +4,7 @@ package plugins
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -64,14 +65,22 @@ func TestMain(m *testing.M) {
 	}))
 }
 
+// program is the file of the app of the machine in a folder. It is in no folder of the test: tests make
+// more of these beside each other, and the agent then records that one may have been another one for a
+// moment.
+func program(dir string) string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("agentd-app-%x", sha256.Sum256([]byte(dir)))[:40], "bin", "program")
+}
+
 // machine starts a simulated machine in a folder, with an app.
 func machine(t *testing.T, dir string) *simulated.Machine {
 	t.Helper()
 	apps := filepath.Join(dir, "apps.d")
-	if err := os.MkdirAll(apps, 0o700); err != nil {
+	program := program(dir)
+	if err := errors.Join(os.MkdirAll(apps, 0o700), os.MkdirAll(filepath.Dir(program), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(dir, "program")
+	t.Cleanup(func() { os.RemoveAll(filepath.Dir(filepath.Dir(program))) })
 	for path, content := range map[string]string{
 		filepath.Join(dir, "config.toml"):   "[sockets]\nclient_group = \"\"\n\n[processes]\naskers = [\"" + unit + "\"]\n",
 		filepath.Join(apps, "billing.toml"): "unit = \"billing.service\"\nuser = \"root\"\nfiles = [\"" + program + "\"]\n",
@@ -515,7 +524,7 @@ func TestWorkload(t *testing.T) {
 		t.Errorf("of no app: %q", got)
 	}
 	// Its files change: the process runs what they were.
-	program := filepath.Join(m.Dir, "program")
+	program := program(m.Dir)
 	if err := errors.Join(os.WriteFile(program+".new", []byte("#!/bin/sh\nexit 1\n"), 0o600), os.Rename(program+".new", program)); err != nil {
 		t.Fatal(err)
 	}
