@@ -35,6 +35,8 @@ var checks = []check{
 	{"forged-volume-does-not-open", false, (*session).volumeForged},
 	{"python-service-verifies", false, (*session).pythonService},
 	{"container-verifies", false, (*session).container},
+	{"tunnel-to-nginx", false, (*session).tunnelToNginx},
+	{"secret-delivered-over-network", false, (*session).delivered},
 	{"app-upgrade-under-load", false, (*session).appUpgrade},
 	{"restart-keeps-coverage", false, (*session).keepsCoverage},
 	{"ten-kills-in-a-row", false, (*session).kills},
@@ -45,8 +47,6 @@ var checks = []check{
 	{"gate-on-this-kernel", false, (*session).gateOnThisKernel},
 	{"gate-guards-programs", false, (*session).gateGuards},
 	{"gate-swaps", false, (*session).gateSwaps},
-	{"tunnel-to-nginx", false, (*session).tunnelToNginx},
-	{"secret-delivered-over-network", false, (*session).delivered},
 	{"reboot-same-key", true, (*session).reboots},
 	{"sealed-survives-reboot", false, (*session).opens},
 	{"credential-at-boot", false, (*session).credentialAtBoot},
@@ -67,8 +67,8 @@ var checks = []check{
 // others neither need them nor see what they leave. An emulated machine uses one processor.
 var beside = []string{
 	"reports-by-configfs-alone", "reports-of-an-svsm", "python-service-verifies", "container-verifies",
-	"app-upgrade-under-load", "ten-kills-in-a-row", "gate-on-this-kernel", "gate-guards-programs", "gate-swaps",
 	"tunnel-to-nginx", "secret-delivered-over-network",
+	"app-upgrade-under-load", "ten-kills-in-a-row", "gate-on-this-kernel", "gate-guards-programs", "gate-swaps",
 }
 
 // newer lists the checks that do not run on Debian 12, and what it lacks.
