@@ -16,9 +16,13 @@ import (
 )
 
 // clock is a clock that a test sets.
-type clock struct{ ahead atomic.Int64 }
+type clock struct{ ahead, looks atomic.Int64 }
 
-func (c *clock) now() time.Time          { return evidencetest.Time.Add(time.Duration(c.ahead.Load())) }
+func (c *clock) now() time.Time {
+	c.looks.Add(1)
+	return evidencetest.Time.Add(time.Duration(c.ahead.Load()))
+}
+
 func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // goesOn returns a verifier that lets connections rest on evidence for so long.

@@ -208,7 +208,7 @@ func (s *Settings) checkOthers(no refuse) {
 	if a.Listen != "" {
 		switch {
 		case a.Certificate == "" || a.Key == "":
-			no("admin", "want certificate and key, of [admin] or [server]: administrators come with certificates, so over TLS")
+			no("admin", "want certificate and key, of [admin] or [server]: administrators come with certificates or tokens, so over TLS")
 		case a.ClientCA == "" && a.OIDC.Issuer == "":
 			no("admin.client_ca", "want the authority that certifies administrators, or admin.oidc")
 		case a.ClientCA != "" && len(a.Names) == 0:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package traces sends what a request did, and how long each part took, to a collector of
-// OpenTelemetry (OTLP over HTTP). A trace has names of this program, policies and verdicts. It has
-// nothing else that a client sent.
+// OpenTelemetry (OTLP over HTTP). A trace has names of this program, policies and verdicts. Of what a
+// client sent it has the id of the client's own trace, and nothing else.
 package traces
 
 import (
@@ -24,7 +24,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
-	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/version"
 	"github.com/cvm-agentd/agentd/service/internal/settings"
 )
@@ -32,7 +31,6 @@ import (
 const (
 	scope = "github.com/cvm-agentd/agentd/service"
 
-	maxFile = 1 << 20 // bytes of the file of authorities
 	// maxQueue is how many parts of traces wait for the collector. Further ones are dropped, so that
 	// no request waits for it.
 	maxQueue = 4096
@@ -45,22 +43,15 @@ type Traces struct {
 	tracer   trace.Tracer
 }
 
-// New returns nil if the settings name no collector. It does not connect.
-func New(s *settings.Tracing, log *slog.Logger) (*Traces, error) {
+// New returns nil if the settings name no collector. It does not connect. Without roots, the
+// collector's certificate is of an authority of the system.
+func New(s *settings.Tracing, roots *x509.CertPool, log *slog.Logger) (*Traces, error) {
 	if s.Endpoint == "" {
 		return nil, nil
 	}
 	options := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(s.Endpoint), otlptracehttp.WithTimeout(timeout), otlptracehttp.WithMaxResponseSize(64 << 10)}
-	if s.CA != "" {
-		roots, err := durable.ReadTrusted(s.CA, maxFile)
-		if err != nil {
-			return nil, fmt.Errorf("authority of the collector of traces: %w", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(roots) {
-			return nil, fmt.Errorf("authority of the collector of traces: %s has no certificate in PEM", s.CA)
-		}
-		options = append(options, otlptracehttp.WithTLSClientConfig(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}))
+	if roots != nil {
+		options = append(options, otlptracehttp.WithTLSClientConfig(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}))
 	}
 	exporter, err := otlptracehttp.New(context.Background(), options...)
 	if err != nil {

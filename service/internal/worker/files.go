@@ -82,6 +82,23 @@ func privateKey(text []byte) (crypto.Signer, error) {
 	return signer, nil
 }
 
+// authority reads the certificates that those of a party must be issued by. Without a path it returns
+// nil, which stands for those of the system.
+func authority(path, of string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := durable.ReadTrusted(path, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("authority of %s: %w", of, err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("authority of %s: %s has no certificate in PEM", of, path)
+	}
+	return roots, nil
+}
+
 // tlsConfig reads what a listener shows and asks for. It is nil if that has no TLS.
 func tlsConfig(certificate, key, clientCA string) (*tls.Config, error) {
 	if certificate == "" {
@@ -104,13 +121,8 @@ func tlsConfig(certificate, key, clientCA string) (*tls.Config, error) {
 	if clientCA == "" {
 		return c, nil
 	}
-	roots, err := durable.ReadTrusted(clientCA, maxFile)
-	if err != nil {
-		return nil, fmt.Errorf("authority of clients: %w", err)
-	}
-	c.ClientCAs = x509.NewCertPool()
-	if !c.ClientCAs.AppendCertsFromPEM(roots) {
-		return nil, fmt.Errorf("authority of clients: %s has no certificate in PEM", clientCA)
+	if c.ClientCAs, err = authority(clientCA, "clients"); err != nil {
+		return nil, err
 	}
 	c.ClientAuth = tls.RequireAndVerifyClientCert
 	c.SessionTicketsDisabled = true // a session would outlive a reload that takes the authority away

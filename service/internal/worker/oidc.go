@@ -5,7 +5,6 @@ package worker
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,6 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/time/rate"
 
-	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/service/internal/settings"
 )
@@ -57,18 +55,11 @@ func newIssuer(s settings.OIDC) (*issuer, error) {
 	if s.Issuer == "" {
 		return nil, nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.CA != "" {
-		roots, err := durable.ReadTrusted(s.CA, maxFile)
-		if err != nil {
-			return nil, fmt.Errorf("authority of the issuer: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(roots) {
-			return nil, fmt.Errorf("authority of the issuer: %s has no certificate in PEM", s.CA)
-		}
+	roots, err := authority(s.CA, "the issuer")
+	if err != nil {
+		return nil, err
 	}
-	transport := &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment, MaxIdleConns: 2, IdleConnTimeout: time.Minute}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, Proxy: http.ProxyFromEnvironment, MaxIdleConns: 2, IdleConnTimeout: time.Minute}
 	// A token with an unknown key has the keys fetched, and anyone can send one.
 	return &issuer{settings: s, told: rate.Sometimes{First: 5, Interval: time.Second / 2}, client: &http.Client{Timeout: issuerTimeout, Transport: &asking{transport, rate.NewLimiter(rate.Every(2*time.Second), 5)}}}, nil
 }

@@ -72,7 +72,11 @@ func Run(ctx context.Context, log *slog.Logger, load func() (*settings.Settings,
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	w := &Worker{store: st, log: log, told: rate.Sometimes{First: 5, Interval: 10 * time.Second}}
-	if w.traces, err = traces.New(&s.Tracing, log); err != nil {
+	roots, err := authority(s.Tracing.CA, "the collector of traces")
+	if err != nil {
+		return err
+	}
+	if w.traces, err = traces.New(&s.Tracing, roots, log); err != nil {
 		return err
 	}
 	defer w.endTraces()
