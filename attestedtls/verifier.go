@@ -109,7 +109,7 @@ func NewSignedVerifier(policy *verify.SignedPolicy, o VerifierOptions) (*Verifie
 // rule readies a policy.
 func (v *Verifier) rule(signed *verify.SignedPolicy, c verify.Config) (*ruling, error) {
 	policy := signed.Policy
-	c.CacheEntries = cmp.Or(c.CacheEntries, cacheEntries)
+	c.CacheEntries, c.PolicyExpires = cmp.Or(c.CacheEntries, cacheEntries), cmp.Or(signed.Label.Expires, c.PolicyExpires)
 	verifier, err := verify.New(policy, c)
 	if err != nil {
 		return nil, err

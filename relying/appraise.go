@@ -18,8 +18,8 @@ import (
 // and not before, and is used once: Config.Challenges is not asked.
 //
 // Refused evidence has an appraisal too: read the verdict. The error is an [*api.Problem] with
-// [CodeLogMoved], [CodeBootEnded], [api.CodeTooLarge] or [api.CodeBusy] if it is not the service that has
-// a fault.
+// [CodeLogMoved], [CodeBootEnded], [api.CodeNoSuchPath], [api.CodeTooLarge] or [api.CodeBusy] if it is not
+// the service that has a fault.
 func (s *Service) Appraise(ctx context.Context, nonce []byte, given time.Time, document []byte) (*verify.Appraisal, error) {
 	if len(nonce) != NonceSize {
 		return nil, fmt.Errorf("relying: a nonce of %d bytes, want %d", len(nonce), NonceSize)
@@ -33,11 +33,12 @@ func (s *Service) Appraise(ctx context.Context, nonce []byte, given time.Time, d
 	default:
 		return nil, &api.Problem{Code: api.CodeBusy, Detail: "too many appraisals at once: ask again soon", RetryAfter: 1}
 	}
-	verifier, _, err := s.c.Policies(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("policy in force: %w", err)
+	now := s.c.Now() // before the policy is asked for, which may expire
+	verifier, _, err := s.inForce(ctx)
+	var a *verify.Appraisal
+	if err == nil {
+		a, err = s.judge(ctx, verifier, &Request{Nonce: nonce, Evidence: document}, visit{given: given, now: now})
 	}
-	a, err := s.judge(ctx, verifier, &Request{Nonce: nonce, Evidence: document}, visit{given: given, now: s.c.Now()})
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return nil, &r.problem
 	}

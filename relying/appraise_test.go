@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -69,5 +70,29 @@ func TestAppraise(t *testing.T) {
 	}
 	if a, err := appraise(longer); err == nil || a != nil {
 		t.Errorf("without a policy: %v, %v", a, err)
+	}
+	c.Policies = ended
+	if s, err = relying.New(c); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := appraise(longer); !errors.Is(err, api.CodeNoSuchPath) || a != nil {
+		t.Errorf("with a policy that ended: %v, %v", a, err)
+	}
+}
+
+// ended says that no policy is in force any more.
+func ended(context.Context) (*verify.Verifier, *verify.Policy, error) {
+	return nil, nil, fmt.Errorf("it expired: %w", relying.ErrNoPolicy)
+}
+
+// TestPolicyEnded: evidence that comes when its policy has ended gets neither a verdict nor a token, and
+// the service has no fault.
+func TestPolicyEnded(t *testing.T) {
+	f := serve(t, func(c *relying.Config) { c.Policies = ended })
+	if code, a := f.appraise(t, nil); code != 404 || a.Code != api.CodeNoSuchPath || a.Appraisal.Verdict != "" || a.Token != "" {
+		t.Errorf("%d, %+v", code, a)
+	}
+	if len(f.faults) > 0 {
+		t.Error(f.faults)
 	}
 }

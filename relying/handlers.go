@@ -3,6 +3,7 @@
 package relying
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"errors"
@@ -84,9 +85,9 @@ func (s *Service) appraise(w http.ResponseWriter, r *http.Request) (*answered, e
 	if !taken {
 		return nil, refused(CodeChallenge, "ask for a new one with POST /v1/challenges, and for new evidence")
 	}
-	verifier, policy, err := s.c.Policies(ctx)
+	verifier, policy, err := s.inForce(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("policy in force: %w", err)
+		return nil, err
 	}
 	a, err := s.judge(ctx, verifier, q, visit{given: given, now: now})
 	if err != nil {
@@ -97,6 +98,18 @@ func (s *Service) appraise(w http.ResponseWriter, r *http.Request) (*answered, e
 		return nil, err
 	}
 	return encoded(answer)
+}
+
+// inForce returns the policy in force, with its verifier.
+func (s *Service) inForce(ctx context.Context) (*verify.Verifier, *verify.Policy, error) {
+	v, p, err := s.c.Policies(ctx)
+	if errors.Is(err, ErrNoPolicy) {
+		return nil, nil, refused(api.CodeNoSuchPath, "no policy is in force here any more: its administrator puts one")
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("policy in force: %w", err)
+	}
+	return v, p, nil
 }
 
 // request reads a request for an appraisal. What it refuses has used no challenge.

@@ -39,7 +39,7 @@ var routes = []route{
 	{"challenge", http.MethodPost, "/v1/challenges", (*Service).challenge, "Get a nonce for evidence.",
 		[]api.Code{api.CodeMalformed, api.CodeTooLarge, api.CodeBodyTimeout, api.CodeBusy, api.CodeUnavailable}},
 	{"appraise", http.MethodPost, "/v1/appraisals", (*Service).appraise, "Have evidence over a nonce appraised. Refused evidence is an answer too: read the verdict.",
-		[]api.Code{api.CodeMalformed, api.CodeTooLarge, api.CodeBodyTimeout, CodeChallenge, CodeLogMoved, CodeBootEnded, api.CodeBusy, api.CodeUnavailable}},
+		[]api.Code{api.CodeMalformed, api.CodeNoSuchPath, api.CodeTooLarge, api.CodeBodyTimeout, CodeChallenge, CodeLogMoved, CodeBootEnded, api.CodeBusy, api.CodeUnavailable}},
 	{"keys", http.MethodGet, "/v1/jwks", (*Service).jwks, "Get the public keys of tokens, as a JWK Set (RFC 7517).",
 		[]api.Code{api.CodeNoSuchPath}},
 	{"openapi", http.MethodGet, "/v1/openapi.json", (*Service).describe, "Get this document.", nil},

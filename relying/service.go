@@ -48,6 +48,10 @@ import (
 	"github.com/cvm-agentd/agentd/verify/ear"
 )
 
+// ErrNoPolicy is the error of [Config.Policies] if no policy is in force: it was withdrawn, or expired.
+// Clients then get the code "no-such-path".
+var ErrNoPolicy = errors.New("relying: no policy is in force")
+
 // Lifetimes of challenges.
 const (
 	DefaultLifetime = 5 * time.Minute // if nothing else is said
@@ -69,7 +73,9 @@ const (
 // Config is what a Service uses. Its functions and stores are called by many goroutines.
 type Config struct {
 	// Policies returns the verifier in force, and the policy that it was made with. It is called
-	// for each appraisal, so that a service can exchange them. Required.
+	// for each appraisal, so that a service can exchange them. The error is [ErrNoPolicy] if none is
+	// in force any more. A policy that expires needs [verify.Config.PolicyExpires]: otherwise its
+	// tokens outlive it. Required.
 	Policies func(context.Context) (*verify.Verifier, *verify.Policy, error)
 
 	Challenges Challenges    // nonces that wait for evidence; required

@@ -107,8 +107,9 @@ type Appraisal struct {
 	GuestAnchorAge Milliseconds `json:"anchorAgeByGuestMilliseconds,omitzero"` // by the guest's clock, as the agent states it; 0 if fresh
 
 	// SupportedUntil is how long what the verdict rests on stays as it is: the end of the first
-	// certificate and of the list of revocations that were used, and of max_anchor_age. What is made of
-	// this appraisal, such as a token, must not be valid for longer. Absent unless Verdict is Pass.
+	// certificate and of the list of revocations that were used, of max_anchor_age, and of a signed
+	// policy that expires. What is made of this appraisal, such as a token, must not be valid for longer.
+	// Absent unless Verdict is Pass.
 	SupportedUntil time.Time `json:"supportedUntil,omitzero"`
 
 	// Enrolments are those apart from the policy. Absent if the policy does not look at them, or if

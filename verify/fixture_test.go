@@ -66,10 +66,11 @@ type options struct {
 	Roots        *snp.Roots
 	Revocation   []*snp.RevocationList
 	Cache        *cache.Cache
+	Expires      time.Time // of the policy
 }
 
 func (o options) verifier() (*Verifier, error) {
-	v, err := New(o.Policy, Config{Roots: Roots{SNP: o.Roots}, Certificates: o.Certificates, Revocation: Revocation{SNP: o.Revocation}, IMAReferences: o.References})
+	v, err := New(o.Policy, Config{Roots: Roots{SNP: o.Roots}, Certificates: o.Certificates, Revocation: Revocation{SNP: o.Revocation}, IMAReferences: o.References, PolicyExpires: o.Expires})
 	if err == nil {
 		v.cache, v.platforms[evidence.ReportSNP].(*sevsnp.Platform).Cache = o.Cache, o.Cache
 	}

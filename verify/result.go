@@ -79,10 +79,10 @@ func (e *EnrolmentsUsed) sentence(origin AKOrigin) string {
 	return fmt.Sprintf("The attestation key is enrolled apart from the policy, in a list of %s (%.16s…), and approved by %q there. A party that can write to that list decides which machines count.", text.Count(e.Count, "enrolment"), e.Digest, e.By)
 }
 
-// supported returns how long certificates, lists and the age of the report support what was accepted.
-// The report grows older from now on, so max_anchor_age ends too.
+// supported returns how long certificates, lists, the age of the report and the policy support what was
+// accepted. The report grows older from now on, so max_anchor_age ends too.
 func (a *appraiser) supported(r *Appraisal) time.Time {
-	until := report.Earlier(a.report.Until(), a.relied)
+	until := report.Earlier(report.Earlier(a.report.Until(), a.relied), a.expires)
 	if most := time.Duration(a.p.MaxAnchorAge); most > 0 {
 		until = report.Earlier(until, a.now.Add(most-time.Duration(max(r.AnchorAge, r.GuestAnchorAge))))
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 // TestSupportedUntil: an accepted appraisal says when the first thing ends that it rests on: a certificate
-// of the report or of the AK, the revocation list, or the greatest age of an anchor. A cache changes
-// nothing.
+// of the report or of the AK, the revocation list, the greatest age of an anchor, or the policy. A cache
+// changes nothing.
 func TestSupportedUntil(t *testing.T) {
 	now := evidencetest.Time
 	in := func(m time.Duration) time.Time { return now.Add(m) }
@@ -36,6 +36,7 @@ func TestSupportedUntil(t *testing.T) {
 		root, tables string
 		change       func(*evidencetest.Recipe)
 		lists        []*snp.RevocationList
+		expires      time.Time // of the policy
 		want         time.Time
 	}{
 		{name: "certificate", change: leaf(in(time.Hour)), want: in(time.Hour)},
@@ -48,11 +49,15 @@ func TestSupportedUntil(t *testing.T) {
 		{name: "root of the TPM", root: trusting(soon), tables: certified(soon.certify('e', nil)), change: leaf(in(time.Hour)), want: in(30 * time.Minute)},
 		{name: "anchor", root: anchoredPolicy, change: func(r *evidencetest.Recipe) { anchored(r); leaf(in(time.Hour))(r) }, want: in(2*time.Minute - 60500*time.Millisecond)},
 		{name: "no anchor", root: anchoredPolicy, change: leaf(in(time.Hour)), want: in(2 * time.Minute)},
+		{name: "policy", change: leaf(in(time.Hour)), expires: in(15 * time.Minute), want: in(15 * time.Minute)},
+		{name: "certificate before policy", change: leaf(in(time.Minute)), expires: in(15 * time.Minute), want: in(time.Minute)},
+		{name: "policy that expired, and is not in force", change: leaf(in(time.Hour)), expires: in(-time.Minute), want: in(-time.Minute)},
 		{name: "refused", root: "vmpl = [1]", change: leaf(in(time.Hour))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := baseOptions(t)
 			o.Policy, o.Revocation, o.Cache = mustPolicy(t, makePolicy(c.root, c.tables)), c.lists, cache.New(100)
+			o.Expires = c.expires
 			r := evidencetest.New()
 			c.change(r)
 			document := r.Encode(t)

@@ -83,6 +83,10 @@ type Config struct {
 	// Expect.Enrolments. See there.
 	Enrolments *keys.Enrolments
 
+	// PolicyExpires is when the policy expires, as the label of a [SignedPolicy] says; zero: never. It
+	// ends [Appraisal.SupportedUntil]. Whether the policy is in force is for the caller to check.
+	PolicyExpires time.Time
+
 	// CacheEntries is the number of verified reports, revocation lists and chains to
 	// remember, each of about 30 KB; 0 remembers nothing. What depends on time or
 	// policy is checked every time.
@@ -106,6 +110,7 @@ type Verifier struct {
 	platforms report.Platforms
 	given     [][]byte         // Config.Certificates
 	enrolled  *keys.Enrolments // Config.Enrolments
+	expires   time.Time        // Config.PolicyExpires
 	cache     *cache.Cache     // nil if nothing is remembered
 
 	// ignored are checks that count as passed whatever they found. Tests show with it that
@@ -140,7 +145,7 @@ func New(p *Policy, c Config) (*Verifier, error) {
 	if err := compiled.Refer(c.IMAReferences); err != nil {
 		return nil, misuse("%w", err)
 	}
-	v := &Verifier{policy: compiled, given: slices.Clone(c.Certificates), enrolled: c.Enrolments}
+	v := &Verifier{policy: compiled, given: slices.Clone(c.Certificates), enrolled: c.Enrolments, expires: c.PolicyExpires}
 	if c.CacheEntries > 0 {
 		v.cache = cache.New(c.CacheEntries)
 	}

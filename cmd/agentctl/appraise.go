@@ -102,7 +102,7 @@ func (t *terminal) appraisalInputs(f *appraisalFlags) (*appraisalInputs, error) 
 	if err != nil {
 		return nil, err
 	}
-	policy, err := t.readPolicy(f.policy, &f.policyKeys, at)
+	signed, err := t.readPolicy(f.policy, &f.policyKeys, at)
 	if err != nil {
 		return nil, err
 	}
@@ -110,8 +110,8 @@ func (t *terminal) appraisalInputs(f *appraisalFlags) (*appraisalInputs, error) 
 	if err != nil {
 		return nil, err
 	}
-	o.policy, o.Audience = policy, f.audience
-	if err := t.addEnrolments(f.enrolments, policy, &o.Config); err != nil {
+	o.policy, o.PolicyExpires, o.Audience = signed.Policy, signed.Label.Expires, f.audience
+	if err := t.addEnrolments(f.enrolments, o.policy, &o.Config); err != nil {
 		return nil, err
 	}
 	for _, name := range f.references {

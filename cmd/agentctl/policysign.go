@@ -43,18 +43,8 @@ func (f *policyKeyFlags) check() error {
 }
 
 // readPolicy reads a policy. If keys are named, they must have signed it; otherwise it must not be a
-// signed one, whose signatures would go unseen.
-func (t *terminal) readPolicy(name string, f *policyKeyFlags, at time.Time) (*verify.Policy, error) {
-	s, err := t.readLastingPolicy(name, f, at)
-	if err != nil {
-		return nil, err
-	}
-	return s.Policy, nil
-}
-
-// readLastingPolicy does the same for a process that goes on, and so needs to know when the policy
-// expires. One without a signature does not.
-func (t *terminal) readLastingPolicy(name string, f *policyKeyFlags, at time.Time) (*verify.SignedPolicy, error) {
+// signed one, whose signatures would go unseen. One without a signature does not expire.
+func (t *terminal) readPolicy(name string, f *policyKeyFlags, at time.Time) (*verify.SignedPolicy, error) {
 	if err := f.check(); err != nil {
 		return nil, misuse(err)
 	}

@@ -186,7 +186,7 @@ func (e *tunnelProcess) load(k *tunnelKeys) (*tunnel.Settings, error) {
 		return nil, err
 	}
 	if k.Policy != "" {
-		policy, err := e.t.readLastingPolicy(k.Policy, k.signed(), time.Now())
+		policy, err := e.t.readPolicy(k.Policy, k.signed(), time.Now())
 		if err != nil {
 			return nil, err
 		}

@@ -5,7 +5,11 @@ package test
 import (
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -38,6 +42,66 @@ func signedPolicy(t *testing.T, by ed25519.PrivateKey, text string, number uint6
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// outlived checks that no token is valid for longer than its policy, and that a policy ends also for
+// evidence that is on its way.
+func (b *bed) outlived(w *worker, key ed25519.PrivateKey) {
+	b.t.Helper()
+	alice := b.alice()
+	lasting := func(name string, d time.Duration) time.Time {
+		b.t.Helper()
+		ends := time.Now().Add(d).Truncate(time.Second)
+		if code, out := w.put(alice, name, signedPolicy(b.t, key, easy, 0, ends), "https://vault.example", nil); code != 200 {
+			b.t.Fatalf("%s: %d, %v", name, code, out)
+		}
+		return ends
+	}
+	ends := lasting("half", 30*time.Second) // a token has 60
+	if code, a := w.appraise("/p/half", nil); code != 200 || expiry(b.t, a.Token) != ends.Unix() {
+		b.t.Errorf("%d, a token until %d, and the policy ends at %d", code, expiry(b.t, a.Token), ends.Unix())
+	}
+	lasting("long", time.Hour)
+	if code, a := w.appraise("/p/long", nil); code != 200 || expiry(b.t, a.Token) > time.Now().Unix()+60 {
+		b.t.Errorf("%d, a token until %d", code, expiry(b.t, a.Token))
+	}
+
+	ends = lasting("slow", 5*time.Second)
+	body, sent := io.Pipe()
+	request, err := http.NewRequest("POST", w.url+"/p/slow/v1/appraisals", body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	whole := evidence(b.t, w.challenge("/p/slow"), nil)
+	go func() {
+		sent.Write(whole[:1])
+		time.Sleep(time.Until(ends)) // the worker has no other clock
+		sent.Write(whole[1:])
+		sent.Close()
+	}()
+	r, err := w.client.Do(request)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if said, err := io.ReadAll(r.Body); r.StatusCode != http.StatusNotFound || err != nil || !strings.Contains(string(said), "no-such-path") {
+		b.t.Errorf("evidence that came when the policy had ended: %d, %s, %v", r.StatusCode, said, err)
+	}
+}
+
+// expiry returns exp of a token, 0 if that cannot be read.
+func expiry(t *testing.T, token string) int64 {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return 0
+	}
+	b, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct{ Exp int64 }
+	if err != nil || json.Unmarshal(b, &claims) != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	return claims.Exp
 }
 
 // TestSignedPolicies: with keys of policies, neither an administrator nor a party that writes the
@@ -86,6 +150,7 @@ func TestSignedPolicies(t *testing.T) {
 		})
 	}
 	none("expired", "/p/short")
+	b.outlived(w, key)
 
 	// The database says that the stranger's policy is in force.
 	const put = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=60); c.execute(\"INSERT INTO policies SELECT name, version + 1, digest, ?, audience, changer, changed FROM policies WHERE name = 'default' ORDER BY version DESC LIMIT 1\", (sys.argv[2].encode(),)); c.commit()"

@@ -178,12 +178,20 @@ func (g *generation) make(p *store.Policy) (*served, error) {
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := verify.New(policy, g.trust)
+	trust := g.trust
+	trust.PolicyExpires = label.Expires // no token outlives its policy
+	verifier, err := verify.New(policy, trust)
 	if err != nil {
 		return nil, err
 	}
+	made := &served{version: p.Version, expires: label.Expires}
 	c := g.relying()
-	c.Policies = func(context.Context) (*verify.Verifier, *verify.Policy, error) { return verifier, policy, nil }
+	c.Policies = func(context.Context) (*verify.Verifier, *verify.Policy, error) {
+		if _, err := made.now(); err != nil { // while the evidence was on its way
+			return nil, nil, relying.ErrNoPolicy
+		}
+		return verifier, policy, nil
+	}
 	c.Records = &counted{g.worker.store.Records(p), &g.worker.figures, p.Name}
 	if policy.Outside == verify.OutsideApproved {
 		c.Expect = g.enrolled
@@ -195,8 +203,8 @@ func (g *generation) make(p *store.Policy) (*served, error) {
 		c.Keys = g.tokens
 		c.Token = ear.Options{Audience: p.Audience, Issuer: t.Issuer, Lifetime: time.Duration(t.LifetimeSeconds) * time.Second, Build: build}
 	}
-	service, err := relying.New(c)
-	return &served{p.Version, service, label.Expires}, err
+	made.service, err = relying.New(c)
+	return made, err
 }
 
 // enrolled adds the enrolment of the attestation key to what is expected.
