@@ -3,8 +3,9 @@
 # build.sh OUT: builds the .deb and the .rpm of agentd and of agentctl into OUT, and a
 # tarball of agentctl for other systems. The client libraries go into OUT/clients: a .deb of
 # that in Python, and, if tsc is installed, a package for npm of that in TypeScript. A tarball
-# of agentd-conformance goes into OUT/conformance: no machine needs it. Two runs over the same
-# sources with the same Go and tsc make the same bytes.
+# of agentd-conformance goes into OUT/conformance: no machine needs it. A .deb and a .rpm of the
+# plugins of SPIRE go into OUT/spire. Two runs over the same sources with the same Go and tsc make the
+# same bytes.
 #
 # SIGN, a key of gpg, signs what was built: packaging/sign.sh says how.
 # VERSION overrides the version. The default is the version of the last tag, or the version
@@ -48,10 +49,13 @@ rm -rf "$STAGE"
 mkdir -p "$STAGE"
 
 make -s build COMMANDS="agentd agentd-gate agentctl agentd-container agentd-conformance" OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
+make -s spire OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
 (cd tools && "$GO" build -trimpath -o "$STAGE/" ./manpage ./notices github.com/goreleaser/nfpm/v2/cmd/nfpm)
 "$STAGE/notices" ./cmd/agentd-conformance | gzip -9n >"$STAGE/licenses-agentd-conformance.gz"
-for name in agentd agentctl; do
-	"$STAGE/notices" ./cmd/$name >"$STAGE/licenses-$name"
+for name in agentd agentctl agentd-spire; do
+	module=.
+	[ $name != agentd-spire ] || module=spire
+	(cd $module && "$STAGE/notices" ./cmd/$name) >"$STAGE/licenses-$name"
 	{
 		cat packaging/copyright
 		sed -n '1d; s/^== /  /p' "$STAGE/licenses-$name" # the first is our own
@@ -87,7 +91,7 @@ for shell in bash zsh fish; do "$host/agentctl" completion $shell >"$STAGE/agent
 gzip -9nc CHANGELOG.md >"$STAGE/changelog.gz"
 maintainer="agentd maintainers <maintainers@agentd.invalid>"
 note="Built from the source of version $source_version; its CHANGELOG.md says what changed."
-for name in agentd agentctl python3-agentd; do
+for name in agentd agentctl agentd-spire python3-agentd; do
 	gzip -9n >"$STAGE/changelog.Debian-$name.gz" <<CHANGELOG
 $name ($VERSION-1) unstable; urgency=medium
 
@@ -122,18 +126,23 @@ cp api/schemas/agentctl/*.json "$STAGE/doc/schemas/agentctl/"
 	echo "  - {src: \"$STAGE_RELATIVE/doc/${file#./}\", dst: \"/usr/share/doc/agentctl/${file#./}\", type: doc, file_info: {mode: 0644}}"
 done >"$STAGE/documents"
 
+sed "s,](\([a-z0-9-]*\.md\),]($home/blob/main/docs/\1,g" docs/spire.md >"$STAGE/spire.md"
+
 # The scripts, with what they share.
 for script in deb/postinst deb/prerm deb/postrm rpm/post rpm/preun rpm/postun; do
 	mkdir -p "$STAGE/scripts/${script%/*}"
 	sed -e '/^#include dropins.sh$/{r packaging/dropins.sh' -e 'd}' packaging/$script >"$STAGE/scripts/$script"
 done
 
-for name in agentd agentctl; do
+mkdir -p "$out/spire"
+for name in agentd agentctl agentd-spire; do
+	target=$out
+	[ $name != agentd-spire ] || target=$out/spire
 	sed "s|\${STAGE_RELATIVE}|$STAGE_RELATIVE|; /depends:/s|\${VERSION}|$VERSION|; /^# documents\$/{r $STAGE/documents
 d}" packaging/$name.yaml >"$STAGE/$name-rpm.yaml"
 	sed '/^changelog:/d; s/ type: doc,//' "$STAGE/$name-rpm.yaml" >"$STAGE/$name-deb.yaml"
 	for packager in deb rpm; do
-		"$STAGE/nfpm" package --config "$STAGE/$name-$packager.yaml" --packager $packager --target "$out/" >"$STAGE/nfpm.log" 2>&1 || {
+		"$STAGE/nfpm" package --config "$STAGE/$name-$packager.yaml" --packager $packager --target "$target/" >"$STAGE/nfpm.log" 2>&1 || {
 			cat "$STAGE/nfpm.log" >&2
 			exit 1
 		}
@@ -197,6 +206,7 @@ if [ -n "$SIGN" ]; then
 	packaging/sign.sh "$SIGN" $built
 	packaging/sign.sh "$SIGN" "$out"/clients/*
 	packaging/sign.sh "$SIGN" "$out"/conformance/*
+	packaging/sign.sh "$SIGN" "$out"/spire/*
 fi
 # shellcheck disable=SC2086
-ls -l $built "$out"/clients/* "$out"/conformance/*
+ls -l $built "$out"/clients/* "$out"/conformance/* "$out"/spire/*

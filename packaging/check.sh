@@ -366,6 +366,42 @@ for file in README.md LICENSE dist/index.js dist/index.d.ts dist/documents.js di
 done
 ok "npm: $(find "$work/node" -name '*.js' | wc -l) modules with types"
 
+# The plugins of SPIRE: one program, which works alone, and no user, unit or script.
+plugins=$(ls "$out"/spire/agentd-spire_*.deb)
+plugins_rpm=$(ls "$out"/spire/agentd-spire-*.rpm)
+if lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$plugins" >"$work/lintian" 2>&1; then
+	ok "lintian: agentd-spire: no errors, no warnings, $(grep -c '^agentd-spire:' packaging/lintian-overrides-agentd-spire) overrides"
+else
+	cat "$work/lintian"
+	bad "lintian: agentd-spire"
+fi
+PATH="$work/bin:$PATH" rpmlint -c packaging/rpmlint.toml "$plugins_rpm" >"$work/rpmlint" 2>&1 || true
+if grep -q ' 0 errors, 0 warnings,' "$work/rpmlint"; then
+	ok "rpmlint: agentd-spire: no errors, no warnings"
+else
+	cat "$work/rpmlint"
+	bad "rpmlint: agentd-spire"
+fi
+mkdir "$work/spire" "$work/spire-rpm"
+dpkg-deb -x "$plugins" "$work/spire"
+(cd "$work/spire-rpm" && rpm2cpio "$plugins_rpm" | cpio --quiet -id --no-absolute-filenames 2>/dev/null)
+(cd "$work/spire" && find . -type f) | grep -Ev '^\./usr/(libexec/agentd/agentd-spire$|share/doc/agentd-spire/|share/lintian/)' && bad "agentd-spire has files elsewhere"
+for file in usr/libexec/agentd/agentd-spire usr/share/doc/agentd-spire/spire.md usr/share/doc/agentd-spire/licenses.gz; do
+	cmp "$work/spire/$file" "$work/spire-rpm/$file" || bad "agentd-spire: deb and rpm differ"
+done
+if [ "$(dpkg-deb -f "$plugins" Depends)" != "" ] || [ -n "$(rpm -qp --scripts "$plugins_rpm" 2>/dev/null)" ]; then
+	bad "agentd-spire depends on packages, or has scripts"
+fi
+case "$(gzip -dc "$work/spire/usr/share/doc/agentd-spire/licenses.gz" | words)" in
+*"$licence"*spire-plugin-sdk*) ;;
+*) bad "licence: not in agentd-spire" ;;
+esac
+if [ "$(chroot "$work/spire" /usr/libexec/agentd/agentd-spire --version)" = "agentd-spire $("$agentctl" --version | sed 's/.* //')" ]; then
+	ok "agentd-spire: works alone in an empty root; $(wc -c <"$work/spire/usr/libexec/agentd/agentd-spire") bytes, in deb and rpm"
+else
+	bad "agentd-spire: its version is another one"
+fi
+
 # The kit for other verifiers, without the source: its own adapter and the agentctl of the tarball pass
 # some cases, and a verifier that accepts everything does not.
 mkdir "$work/kit"

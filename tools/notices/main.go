@@ -88,8 +88,12 @@ func linked(packages []string) ([]module, error) {
 	return all, nil
 }
 
-// licence returns the text of a module's licence and of its notices.
+// licence returns the text of a module's licence and of its notices. The main module may be in a folder of
+// its repository, which has the licence.
 func licence(m module) (string, error) {
+	if _, err := os.Stat(filepath.Join(m.Dir, "LICENSE")); m.Main && err != nil {
+		m.Dir = filepath.Dir(m.Dir)
+	}
 	entries, err := os.ReadDir(m.Dir)
 	if err != nil {
 		return "", err
