@@ -15,8 +15,8 @@ func (s *Store) Put(ctx context.Context, nonce [relying.NonceSize]byte, given, e
 		s.waiting.Add(-1)
 		return relying.ErrFull
 	}
-	return s.write(ctx, "keep a challenge", func(ctx context.Context, tx *transaction) error {
-		_, err := tx.exec(ctx, "INSERT INTO challenges (nonce, given, expires) VALUES ($1, $2, $3)", nonce[:], micro(given), micro(expires))
+	return s.one(ctx, "keep a challenge", func(ctx context.Context, q queries) error {
+		_, err := q.exec(ctx, "INSERT INTO challenges (nonce, given, expires) VALUES ($1, $2, $3)", nonce[:], micro(given), micro(expires))
 		return err
 	})
 }
@@ -25,8 +25,8 @@ func (s *Store) Put(ctx context.Context, nonce [relying.NonceSize]byte, given, e
 // none. What counts is reported after the commit.
 func (s *Store) Take(ctx context.Context, nonce [relying.NonceSize]byte, now time.Time) (given time.Time, taken bool, err error) {
 	var g, expires int64
-	err = s.write(ctx, "take a challenge", func(ctx context.Context, tx *transaction) error {
-		err := tx.row(ctx, "DELETE FROM challenges WHERE nonce = $1 RETURNING given, expires", nonce[:]).Scan(&g, &expires)
+	err = s.one(ctx, "take a challenge", func(ctx context.Context, q queries) error {
+		err := q.row(ctx, "DELETE FROM challenges WHERE nonce = $1 RETURNING given, expires", nonce[:]).Scan(&g, &expires)
 		if absent(err) {
 			g, expires = 0, 0
 			return nil

@@ -48,6 +48,9 @@ func testPolicies(t *testing.T, d *database) {
 	if p, err := s.Policy(ctx, "web", 0); err != nil || p.Text != "c" || p.Version != 3 || p.Audience != "vault" || p.By != "alice" {
 		t.Errorf("%+v, %v", p, err)
 	}
+	if v, err := s.InForce(ctx, "web"); err != nil || v != 3 {
+		t.Errorf("in force: %d, %v", v, err)
+	}
 	if p, err := s.Policy(ctx, "web", 2); err != nil || p.Text != "b" {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -56,6 +59,11 @@ func testPolicies(t *testing.T, d *database) {
 	}
 	if _, err := s.Policy(ctx, "web", 0); !errors.Is(err, ErrNone) {
 		t.Errorf("withdrawn: %v", err)
+	}
+	for _, name := range []string{"web", "other"} {
+		if v, err := s.InForce(ctx, name); !errors.Is(err, ErrNone) {
+			t.Errorf("%s in force: %d, %v", name, v, err)
+		}
 	}
 	if all, err := s.Policies(ctx); err != nil || len(all) != 1 || all[0].Version != 4 || all[0].Digest != "" {
 		t.Errorf("%+v, %v", all, err)

@@ -57,7 +57,10 @@ func testCommitFails(t *testing.T, d *database) {
 	fill(t, s, 1, verify.Pass)
 	execAll(t, s, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''refused''; END'",
 		"CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON records DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
-		"CREATE CONSTRAINT TRIGGER refuse AFTER DELETE ON challenges DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()")
+		"CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR DELETE ON challenges DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()")
+	if err := s.Put(ctx, nonce(2), now, now.Add(time.Minute)); err == nil {
+		t.Error("a challenge was reported as kept")
+	}
 	if _, taken, err := s.Take(ctx, nonce(1), now); err == nil || taken {
 		t.Errorf("a challenge: %v, %v", taken, err)
 	}
@@ -113,7 +116,7 @@ func testOneAppends(t *testing.T, d *database) {
 				return err
 			}
 		}
-		if err := c.append(ctx, tx, Entry{Time: now, Kind: KindPolicy}, nil); err != nil {
+		if err := c.append(Entry{Time: now, Kind: KindPolicy}, nil); err != nil {
 			return err
 		}
 		return c.write(ctx, tx)

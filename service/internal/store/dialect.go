@@ -46,11 +46,18 @@ func (d *dialect) migrate(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	if _, err = p.Up(ctx); err != nil {
-		// Another process may have been quicker, in a database that cannot lock this.
-		if pending, again := p.HasPending(ctx); again != nil || pending {
+	// In a database that cannot lock this another process may be quicker. Then a step fails here because
+	// it is made already, and the next ones are left.
+	for made := int64(-1); ; {
+		_, err = p.Up(ctx)
+		if err == nil {
+			break
+		}
+		is, again := p.GetDBVersion(ctx)
+		if again != nil || is <= made {
 			return err
 		}
+		made = is
 	}
 	is, known, err := p.GetVersions(ctx)
 	if err == nil && is > known {
@@ -94,6 +101,15 @@ func (q queries) rows(ctx context.Context, f func(*sql.Rows) error, s string, ar
 	return rows.Err()
 }
 
+// exec returns how many rows a statement changed.
+func (q queries) exec(ctx context.Context, s string, args ...any) (int64, error) {
+	r, err := q.q.ExecContext(ctx, q.text(s), args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
 // transaction is one that writes.
 type transaction struct {
 	tx *sql.Tx
@@ -108,11 +124,27 @@ func (t *transaction) row(ctx context.Context, s string, args ...any) *sql.Row {
 
 // exec returns how many rows a statement changed.
 func (t *transaction) exec(ctx context.Context, s string, args ...any) (int64, error) {
-	r, err := t.tx.ExecContext(ctx, t.queries().text(s), args...)
-	if err != nil {
-		return 0, err
+	return t.queries().exec(ctx, s, args...)
+}
+
+// insert inserts rows into a table with its columns, in one statement: each is a way to the database and
+// back.
+func (t *transaction) insert(ctx context.Context, into string, rows [][]any) error {
+	var values []string
+	var args []any
+	for _, row := range rows {
+		var marks []string
+		for _, value := range row {
+			args = append(args, value)
+			marks = append(marks, fmt.Sprintf("$%d", len(args)))
+		}
+		values = append(values, "("+strings.Join(marks, ", ")+")")
 	}
-	return r.RowsAffected()
+	if len(values) == 0 {
+		return nil
+	}
+	_, err := t.exec(ctx, "INSERT INTO "+into+" VALUES "+strings.Join(values, ", "), args...)
+	return err
 }
 
 // absent reports whether a query found nothing.

@@ -57,6 +57,23 @@ func (s *Store) Policy(ctx context.Context, name string, version uint64) (p *Pol
 	return p, nil
 }
 
+// InForce returns the newest version of a policy without reading its text. The error is ErrNone if it is
+// not there, or was withdrawn.
+func (s *Store) InForce(ctx context.Context, name string) (version uint64, err error) {
+	err = s.read(ctx, "read which version of a policy is in force", func(ctx context.Context, q queries) error {
+		var digest string
+		err := q.row(ctx, "SELECT version, digest FROM policies WHERE name = $1 ORDER BY version DESC LIMIT 1", name).Scan(&version, &digest)
+		if absent(err) || err == nil && digest == "" {
+			return fault{ErrNone}
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return version, nil
+}
+
 // Policies returns the newest version of each policy, without its text, withdrawn ones included.
 func (s *Store) Policies(ctx context.Context) (all []*Policy, err error) {
 	err = s.read(ctx, "read policies", func(ctx context.Context, q queries) error {
@@ -109,7 +126,7 @@ func (s *Store) change(ctx context.Context, attempt string, f func(context.Conte
 		if err != nil {
 			return err
 		}
-		if err := c.append(ctx, tx, *e, nil); err != nil {
+		if err := c.append(*e, nil); err != nil {
 			return err
 		}
 		return c.write(ctx, tx)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
@@ -187,7 +188,7 @@ func (s *Store) appendItem(ctx context.Context, tx *transaction, c *chain, i *it
 			return err
 		}
 	}
-	if err := c.append(ctx, tx, i.entry, i.packed); err != nil {
+	if err := c.append(i.entry, i.packed); err != nil {
 		return err
 	}
 	return s.know(ctx, tx, c.sequence, i)
@@ -197,6 +198,8 @@ func (s *Store) appendItem(ctx context.Context, tx *transaction, c *chain, i *it
 type chain struct {
 	sequence uint64
 	hash     []byte
+
+	records, bodies [][]any // rows that write will insert
 }
 
 // lockHead returns the end of the chain. No other transaction appends until this one ends.
@@ -205,26 +208,29 @@ func lockHead(ctx context.Context, tx *transaction) (*chain, error) {
 	return c, tx.row(ctx, "SELECT sequence, hash FROM head WHERE id = 1"+tx.d.lock).Scan(&c.sequence, &c.hash)
 }
 
-func (c *chain) append(ctx context.Context, tx *transaction, e Entry, packed []byte) error {
+// append appends an entry, which write will insert.
+func (c *chain) append(e Entry, packed []byte) error {
 	e.Type, e.Sequence, e.Previous = EntryType, c.sequence+1, hex.EncodeToString(c.hash)
 	line, err := strictjson.Encode(&e)
 	if err != nil {
 		return fault{err}
 	}
-	hash := Hash(line)
-	if _, err := tx.exec(ctx, "INSERT INTO records (sequence, hash, entry) VALUES ($1, $2, $3)", e.Sequence, hash, line); err != nil {
-		return err
-	}
+	c.sequence, c.hash = e.Sequence, Hash(line)
+	c.records = append(c.records, []any{c.sequence, c.hash, line})
 	if packed != nil {
-		if _, err := tx.exec(ctx, "INSERT INTO bodies (sequence, body) VALUES ($1, $2)", e.Sequence, packed); err != nil {
-			return err
-		}
+		c.bodies = append(c.bodies, []any{c.sequence, packed})
 	}
-	c.sequence, c.hash = e.Sequence, hash
 	return nil
 }
 
+// write inserts what was appended, and the end of the chain.
 func (c *chain) write(ctx context.Context, tx *transaction) error {
+	if err := tx.insert(ctx, "records (sequence, hash, entry)", c.records); err != nil {
+		return err
+	}
+	if err := tx.insert(ctx, "bodies (sequence, body)", c.bodies); err != nil {
+		return err
+	}
 	_, err := tx.exec(ctx, "UPDATE head SET sequence = $1, hash = $2 WHERE id = 1", c.sequence, c.hash)
 	return err
 }
@@ -284,16 +290,24 @@ func (s *Store) Appraisal(ctx context.Context, sequence uint64) (body []byte, er
 	return body, err
 }
 
-func pack(b []byte) ([]byte, error) {
-	var out bytes.Buffer
-	w, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
+// packers are writers that compress. A new one takes more than a megabyte.
+var packers = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 	if err != nil {
-		return nil, err
+		panic(err) // the level is none
 	}
+	return w
+}}
+
+func pack(b []byte) ([]byte, error) {
+	w := packers.Get().(*gzip.Writer)
+	defer packers.Put(w)
+	var out bytes.Buffer
+	w.Reset(&out)
 	if _, err := w.Write(b); err != nil {
 		return nil, err
 	}
-	err = w.Close() // which writes the rest
+	err := w.Close() // which writes the rest
 	return out.Bytes(), err
 }
 

@@ -149,6 +149,15 @@ func (s *Store) write(ctx context.Context, attempt string, f func(context.Contex
 	return s.explain(attempt, tx.Commit())
 }
 
+// one runs f, which is one statement that writes, in a transaction of its own. PostgreSQL makes that by
+// itself, and says how it ended after the statement: so it is asked once and not three times.
+func (s *Store) one(ctx context.Context, attempt string, f func(context.Context, queries) error) error {
+	if s.dialect.oneWriter {
+		return s.write(ctx, attempt, func(ctx context.Context, tx *transaction) error { return f(ctx, tx.queries()) })
+	}
+	return s.read(ctx, attempt, f)
+}
+
 // read runs f without a transaction.
 func (s *Store) read(ctx context.Context, attempt string, f func(context.Context, queries) error) (err error) {
 	ctx, cancel := bounded(ctx)

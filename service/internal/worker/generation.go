@@ -142,15 +142,19 @@ func (g *generation) relying() relying.Config {
 
 // service returns the service under the version of a policy that is in force now.
 func (g *generation) service(ctx context.Context, name string) (*relying.Service, error) {
-	p, err := g.worker.store.Policy(ctx, name, 0)
+	version, err := g.worker.store.InForce(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	g.mu.Lock()
 	x := g.served[name]
 	g.mu.Unlock()
-	if x != nil && x.version == p.Version {
+	if x != nil && x.version == version {
 		return x.now()
+	}
+	p, err := g.worker.store.Policy(ctx, name, 0)
+	if err != nil {
+		return nil, err
 	}
 	made, err := g.make(p)
 	if err != nil {
