@@ -35,12 +35,15 @@ func (s *Service) Appraise(ctx context.Context, nonce []byte, given time.Time, d
 	}
 	now := s.c.Now() // before the policy is asked for, which may expire
 	verifier, _, err := s.inForce(ctx)
-	var a *verify.Appraisal
+	var found *Record
 	if err == nil {
-		a, err = s.judge(ctx, verifier, &Request{Nonce: nonce, Evidence: document}, visit{given: given, now: now})
+		found, err = s.judge(ctx, verifier, &Request{Nonce: nonce, Evidence: document}, visit{given: given, now: now})
 	}
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return nil, &r.problem
 	}
-	return a, err
+	if err != nil {
+		return nil, err
+	}
+	return found.Appraisal, nil
 }

@@ -4,6 +4,8 @@ package relying_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -55,4 +57,24 @@ func Example() {
 	// Output:
 	// /v1/challenges 200 application/json
 	// /v1/appraisals 400 application/problem+json
+}
+
+// certifying returns a handler that also certifies attestation keys of accepted evidence, by an authority
+// with its certificates and its key.
+func certifying(policies func(context.Context) (*verify.Verifier, *verify.Policy, error), chain []*x509.Certificate, key crypto.Signer) (http.Handler, error) {
+	authority := &relying.Authority{Chain: chain, Key: key}
+	return relying.New(relying.Config{
+		Policies:   policies,
+		Challenges: relying.NewMemoryChallenges(10_000),
+		Logs:       relying.NewMemoryLogs(10_000),
+		Authority:  authority,
+	})
+}
+
+// An authority needs certificates that may issue others.
+func ExampleAuthority() {
+	_, err := certifying(func(context.Context) (*verify.Verifier, *verify.Policy, error) { return nil, nil, nil }, nil, nil)
+	fmt.Println(err)
+	// Output:
+	// relying: an authority needs a key, and 1 to 8 certificates
 }

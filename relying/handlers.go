@@ -35,12 +35,17 @@ type Request struct {
 	Evidence  jsontext.Value `json:"evidence"`           // the document of the machine, as api/schemas/evidence.json describes it
 	PublicKey evidence.Bytes `json:"publicKey,omitzero"` // key that the client sees in use, exactly as in the statement; absent: not compared
 	UserData  evidence.Bytes `json:"userData,omitzero"`  // user data that the client expects; absent: not compared
+	CertifyAK bool           `json:"certifyAK,omitzero"` // with the answer, a certificate of the attestation key is wanted
 }
 
 // Answer is the answer to POST /v1/appraisals. Refused evidence has an answer too: read the verdict.
 type Answer struct {
 	Appraisal *verify.Appraisal `json:"appraisal"`
 	Token     string            `json:"token,omitzero"` // signed token of the result; absent for refused evidence, and if the service has no keys
+
+	// AKCertificate is absent for refused evidence, if none was asked for, and if Uncertified says why.
+	AKCertificate *AKCertificate `json:"akCertificate,omitzero"` // certificate of the attestation key
+	Uncertified   string         `json:"uncertified,omitzero"`   // why the attestation key of accepted evidence was not certified, for people
 }
 
 // challenge gives out a nonce. A store that cannot keep it gives out none.
@@ -89,12 +94,12 @@ func (s *Service) appraise(w http.ResponseWriter, r *http.Request) (*answered, e
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.judge(ctx, verifier, q, visit{given: given, now: now})
+	found, err := s.judge(ctx, verifier, q, visit{given: given, now: now})
 	if err != nil {
 		return nil, err
 	}
-	answer := Answer{Appraisal: a}
-	if answer.Token, err = s.token(policy, a, q.Nonce); err != nil {
+	answer := Answer{Appraisal: found.Appraisal, AKCertificate: found.Certificate, Uncertified: found.uncertified}
+	if answer.Token, err = s.token(policy, found.Appraisal, q.Nonce); err != nil {
 		return nil, err
 	}
 	return encoded(answer)

@@ -24,52 +24,54 @@ type visit struct{ given, now time.Time }
 var errMoved = refused(CodeLogMoved, "ask for a new challenge, and for new evidence")
 
 // judge appraises evidence, with what is known of the machine's log, and keeps what is new of that.
-func (s *Service) judge(ctx context.Context, v *verify.Verifier, q *Request, at visit) (*verify.Appraisal, error) {
+func (s *Service) judge(ctx context.Context, v *verify.Verifier, q *Request, at visit) (*Record, error) {
 	expect := verify.Expect{Nonce: q.Nonce, PublicKey: q.PublicKey, UserData: q.UserData}
-	ak := nameIn(q.Evidence)
+	ak := keyIn(q.Evidence)
 	if ak != nil && s.c.Expect != nil {
-		if err := s.c.Expect(ctx, ak, q.Evidence, &expect); err != nil {
+		if err := s.c.Expect(ctx, ak.Name(), q.Evidence, &expect); err != nil {
 			return nil, fmt.Errorf("what is expected of evidence: %w", err)
 		}
 	}
 	expect.Nonce = q.Nonce // whatever Expect did: without it, old evidence would pass
 	for range tries {
-		a, err := s.against(ctx, v, q.Evidence, expect, ak, at)
+		r, err := s.against(ctx, v, q, expect, ak, at)
 		if !errors.Is(err, ErrMoved) {
-			return a, err
+			return r, err
 		}
 	}
 	return nil, errMoved
 }
 
 // against appraises evidence against what is known of the log at this moment.
-func (s *Service) against(ctx context.Context, v *verify.Verifier, document []byte, expect verify.Expect, ak keys.Name, at visit) (*verify.Appraisal, error) {
-	var known *History
+func (s *Service) against(ctx context.Context, v *verify.Verifier, q *Request, expect verify.Expect, ak *keys.Public, at visit) (*Record, error) {
+	r := &Record{Time: at.now, Nonce: expect.Nonce, ak: ak, wanted: q.CertifyAK}
+	if ak != nil {
+		r.AK = ak.Name()
+	}
 	if ak != nil && s.c.Logs != nil {
 		var err error
-		if known, err = s.c.Logs.Known(ctx, ak); err != nil {
+		if r.Known, err = s.c.Logs.Known(ctx, r.AK); err != nil {
 			return nil, fmt.Errorf("known log: %w", err)
 		}
-		if known != nil {
-			if known.State == nil {
-				return nil, fmt.Errorf("known log of %v: it has no state", ak)
+		if r.Known != nil {
+			if r.Known.State == nil {
+				return nil, fmt.Errorf("known log of %v: it has no state", r.AK)
 			}
-			expect.LogState = known.State
+			expect.LogState = r.Known.State
 		}
 	}
-	a, err := v.Appraise(document, expect, at.now)
-	if err != nil { // what is expected makes no sense: a request was checked before
+	var err error
+	if r.Appraisal, err = v.Appraise(q.Evidence, expect, at.now); err != nil { // what is expected makes no sense: a request was checked before
 		return nil, fmt.Errorf("appraise: %w", err)
 	}
-	r := &Record{Time: at.now, Nonce: expect.Nonce, AK: ak, Appraisal: a, Known: known}
-	claims, err := a.Claims()
+	claims, err := r.Appraisal.Claims()
 	switch {
 	case err == nil:
-		return a, s.keep(ctx, r, claims, at)
-	case known.changedSince(at.given) && a.Check("log.continuation").Verdict == verify.Fail:
+		return r, s.keep(ctx, r, claims, at)
+	case r.Known.changedSince(at.given) && r.Appraisal.Check("log.continuation").Verdict == verify.Fail:
 		return nil, errMoved
 	}
-	return a, s.record(ctx, r)
+	return r, s.record(ctx, r)
 }
 
 // errTwoMachines is the answer to evidence of a boot that another one followed.
@@ -83,7 +85,7 @@ func (s *Service) keep(ctx context.Context, r *Record, claims *verify.Claims, at
 		return fmt.Errorf("the evidence is of key %s, and was read as that of %q", claims.AKName, r.AK.String())
 	}
 	if s.c.Logs == nil {
-		return nil
+		return s.certify(ctx, r, at)
 	}
 	next, err := r.Known.next(claims, at.now)
 	switch {
@@ -100,7 +102,27 @@ func (s *Service) keep(ctx context.Context, r *Record, claims *verify.Claims, at
 	case next != r.Known:
 		r.Next = next
 	}
+	if err := s.certify(ctx, r, at); err != nil {
+		return err
+	}
 	return s.record(ctx, r)
+}
+
+// certify makes the certificate of the attestation key of accepted evidence, if the client asked for one.
+func (s *Service) certify(ctx context.Context, r *Record, at visit) (err error) {
+	if !r.wanted {
+		return nil
+	}
+	if s.c.Authority == nil {
+		r.uncertified = "this service certifies no attestation keys under this policy"
+		return nil
+	}
+	r.Certificate, err = s.c.Authority.certify(ctx, r.ak, r.Appraisal, at.now)
+	if x, ok := errors.AsType[errNotCertified](err); ok {
+		r.uncertified = x.Error()
+		return nil
+	}
+	return err
 }
 
 // record makes the record of an appraisal, in one step with what is known of the log.
@@ -118,9 +140,9 @@ func (s *Service) record(ctx context.Context, r *Record) error {
 	return nil
 }
 
-// nameIn returns the name of the attestation key in unverified evidence, nil if it cannot be read. The
-// appraisal says why not.
-func nameIn(document []byte) keys.Name {
+// keyIn returns the attestation key in unverified evidence, nil if it cannot be read. The appraisal says
+// why not.
+func keyIn(document []byte) *keys.Public {
 	e, err := evidence.Parse(document)
 	if err != nil {
 		return nil
@@ -129,5 +151,5 @@ func nameIn(document []byte) keys.Name {
 	if err != nil {
 		return nil
 	}
-	return p.Name()
+	return p
 }

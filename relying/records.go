@@ -31,6 +31,14 @@ type Record struct {
 
 	Known *History // what was known of the log when the evidence was appraised; nil: nothing
 	Next  *History // what is known with this evidence; nil: nothing new
+
+	// Certificate is what the answer has: of the attestation key of accepted evidence. nil: none. It is
+	// made before the record, so that this names it, and given out after it.
+	Certificate *AKCertificate
+
+	ak          *keys.Public // attestation key of unverified evidence; nil if it cannot be read
+	wanted      bool         // a certificate of it
+	uncertified string       // why none was made
 }
 
 // ErrUnavailable is wrapped by the errors of a store that does not answer at the moment. Clients then

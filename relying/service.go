@@ -95,6 +95,10 @@ type Config struct {
 	// Token says what tokens contain. The service fills in the nonce. Refused evidence gets none.
 	Token ear.Options
 
+	// Authority certifies attestation keys of accepted evidence, for clients that ask for it. It stays
+	// as it is while the service is used. nil: none are certified.
+	Authority *Authority
+
 	// AtOnce is how many requests for appraisals are read and appraised at the same time. Others get
 	// the code "busy". 0: 32. Each takes a few times its body in memory.
 	AtOnce int
@@ -137,6 +141,11 @@ func New(c Config) (*Service, error) {
 		return nil, errors.New("relying: tokens need an audience, and the name of the program that verifies (Build)")
 	case c.Token.Refused || c.Token.Nonce != nil:
 		return nil, errors.New("relying: tokens are for accepted evidence and the nonce of its challenge: leave Refused and Nonce out")
+	}
+	if c.Authority != nil {
+		if err := c.Authority.check(); err != nil {
+			return nil, err
+		}
 	}
 	if c.Now == nil {
 		c.Now = time.Now

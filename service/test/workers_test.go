@@ -27,6 +27,8 @@ type entry struct {
 	Previous, Kind, Verdict, Code, Type string
 	Policy, AK, Action, By              string
 	Nonce                               []byte
+	Certificate, Identifier             string
+	NotAfter                            time.Time
 }
 
 // records reads the whole chain from outside, and checks that it is one.

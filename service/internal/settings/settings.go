@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type Settings struct {
 	Server     Server     `toml:"server"`
 	Database   Database   `toml:"database"`
 	Tokens     Tokens     `toml:"tokens"`
+	Authority  Authority  `toml:"authority"`
 	Trust      Trust      `toml:"trust"`
 	Policies   Policies   `toml:"policies"`
 	Admin      Admin      `toml:"admin"`
@@ -60,6 +62,24 @@ type Tokens struct {
 	Keys            []string `toml:"keys"`
 	LifetimeSeconds int      `toml:"lifetime_seconds"`
 }
+
+// Authority is [authority]: what certifies attestation keys of accepted evidence.
+type Authority struct {
+	Certificate     string   `toml:"certificate"`
+	Key             string   `toml:"key"`
+	LifetimeSeconds int      `toml:"lifetime_seconds"`
+	Identifier      string   `toml:"identifier"`
+	Policies        []string `toml:"policies"`
+}
+
+// Values of Authority.Identifier: what names a machine in certificates.
+const (
+	IdentifierAK = "ak" // attestation key
+	IdentifierEK = "ek" // endorsement key, by its approved enrolment
+)
+
+// PolicyName is the name of a policy, as it is in paths.
+var PolicyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // Trust is [trust].
 type Trust struct {
@@ -132,7 +152,8 @@ type Limits struct {
 func Parse(text []byte) (*Settings, error) {
 	s := &Settings{
 		Server: Server{DrainSeconds: 5}, Database: Database{Connections: 16}, Tokens: Tokens{LifetimeSeconds: int(ear.DefaultLifetime / time.Second)},
-		Tracing: Tracing{Percent: 10}, Policies: Policies{Threshold: 1},
+		Authority: Authority{LifetimeSeconds: int(relying.DefaultCertificateLifetime / time.Second), Identifier: IdentifierAK},
+		Tracing:   Tracing{Percent: 10}, Policies: Policies{Threshold: 1},
 		Limits: Limits{Rate: 20, Burst: 40, AtOnce: 32, ClientAtOnce: 8, Body: relying.DefaultBody, Connections: 4096, Challenges: 100_000, ChallengeSeconds: 300, Machines: 100_000},
 	}
 	at, err := stricttoml.Decode(text, MaxText, s)
@@ -161,6 +182,7 @@ func (s *Settings) checkNumbers(no refuse) {
 		{"limits.machines", l.Machines, 1, 10_000_000}, {"server.drain_seconds", s.Server.DrainSeconds, 0, 300}, {"database.connections", s.Database.Connections, 2, 1000},
 		{"policies.threshold", s.Policies.Threshold, 1, 100}, {"policies.number", s.Policies.Number, 0, verify.MaxPolicyNumber},
 		{"tracing.percent", s.Tracing.Percent, 0, 100},
+		{"authority.lifetime_seconds", s.Authority.LifetimeSeconds, 60, int(relying.MaxCertificateLifetime / time.Second)},
 		{"tokens.lifetime_seconds", s.Tokens.LifetimeSeconds, 1, int(ear.MaxLifetime / time.Second)},
 	} {
 		if n.is < n.low || n.is > n.high {
@@ -223,8 +245,28 @@ func (s *Settings) checkOthers(no refuse) {
 	checkOIDC(no, &a.OIDC)
 	checkListen(no, "monitoring.listen", s.Monitoring.Listen, false)
 	checkTracing(no, &s.Tracing)
+	checkAuthority(no, &s.Authority)
 	if p := &s.Policies; len(p.Keys) == 0 && (p.Threshold != 1 || p.Number != 0) {
 		no("policies.keys", "want the keys whose signatures count")
+	}
+}
+
+func checkAuthority(no refuse, a *Authority) {
+	switch {
+	case (a.Certificate == "") != (a.Key == ""):
+		no("authority.certificate", "certificate and key come together")
+	case a.Certificate == "" && len(a.Policies) > 0:
+		no("authority.certificate", "want the certificate of the authority, and its key")
+	case a.Certificate != "" && len(a.Policies) == 0:
+		no("authority.policies", "want the policies under which attestation keys are certified: a client chooses the policy")
+	}
+	for i, name := range a.Policies {
+		if !PolicyName.MatchString(name) {
+			no(fmt.Sprintf("authority.policies[%d]", i), "want the name of a policy, as it is in paths")
+		}
+	}
+	if a.Identifier != IdentifierAK && a.Identifier != IdentifierEK {
+		no("authority.identifier", "want %s or %s", IdentifierAK, IdentifierEK)
 	}
 }
 

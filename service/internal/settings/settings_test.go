@@ -55,6 +55,11 @@ func TestParse(t *testing.T) {
 		"traces to a name":       {least + "[tracing]\nendpoint = \"c.example:4318\"\n", "with port and path"},
 		"most of all requests":   {least + "[tracing]\npercent = 101\n", "tracing.percent"},
 		"a threshold of none":    {least + "[policies]\nthreshold = 2\n", "policies.keys"},
+		"half an authority":      {least + "[authority]\ncertificate = \"c\"\npolicies = [\"default\"]\n", "come together"},
+		"an authority for all":   {least + "[authority]\ncertificate = \"c\"\nkey = \"k\"\n", "authority.policies"},
+		"policies without one":   {least + "[authority]\npolicies = [\"default\"]\n", "authority.certificate"},
+		"a policy of its own":    {least + "[authority]\ncertificate = \"c\"\nkey = \"k\"\npolicies = [\"web\", \"p/web\"]\n", "authority.policies[1]"},
+		"a name of machines":     {least + "[authority]\nidentifier = \"name\"\n", "authority.identifier"},
 		"a rate of zero":         {least + "[limits]\nrate = 0\n", "limits.rate"},
 		"a body of gigabytes":    {least + "[limits]\nbody = 5000000000\n", "limits.body"},
 	} {
@@ -76,7 +81,7 @@ func TestNumbersHaveBounds(t *testing.T) {
 			}
 			for _, n := range []int{-1, 1 << 60} {
 				name, key := table.Tag.Get("toml"), f.Tag.Get("toml")
-				text := strings.Replace(least+"[limits]\n[tokens]\n[tracing]\n[policies]\n", "["+name+"]\n", fmt.Sprintf("[%s]\n%s = %d\n", name, key, n), 1)
+				text := strings.Replace(least+"[limits]\n[tokens]\n[authority]\n[tracing]\n[policies]\n", "["+name+"]\n", fmt.Sprintf("[%s]\n%s = %d\n", name, key, n), 1)
 				if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), name+"."+key) {
 					t.Errorf("%s.%s = %d: %v", name, key, n, err)
 				}

@@ -62,6 +62,9 @@ type Entry struct {
 	Class        verify.Class   `json:"class,omitzero"`        // of the appraisal
 	Code         api.Code       `json:"code,omitzero"`         // of the answer in place of the appraisal
 	Appraisal    string         `json:"appraisal,omitzero"`    // SHA-256 of the appraisal, hexadecimal
+	Certificate  string         `json:"certificate,omitzero"`  // SHA-256 of the certificate that the attestation key got, hexadecimal
+	Identifier   string         `json:"identifier,omitzero"`   // permanent identifier in it
+	NotAfter     time.Time      `json:"notAfter,omitzero"`     // its end
 	Action       string         `json:"action,omitzero"`       // of a change: put, withdraw, add, approve, remove
 	By           string         `json:"by,omitzero"`           // administrator who made the change
 }
@@ -112,6 +115,10 @@ func (r *records) Append(ctx context.Context, x *relying.Record) (err error) {
 	i := &item{known: x.Known, next: x.Next, done: make(chan error, 1), entry: Entry{Time: x.Time.UTC(), Kind: KindAppraisal,
 		Policy: r.p.Name, Version: r.p.Version, PolicyDigest: r.p.Digest, AK: x.AK, Nonce: x.Nonce,
 		Verdict: x.Appraisal.Verdict, Class: x.Appraisal.Class, Code: x.Code, Appraisal: hex.EncodeToString(sum[:])}}
+	if c := x.Certificate; c != nil {
+		sum := sha256.Sum256(c.Chain[0])
+		i.entry.Certificate, i.entry.Identifier, i.entry.NotAfter = hex.EncodeToString(sum[:]), c.PermanentIdentifier, c.NotAfter
+	}
 	i.facts, i.refused = factsOf(x)
 	if i.packed, err = pack(body); err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/service/internal/settings"
 	"github.com/cvm-agentd/agentd/service/internal/store"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/ear"
@@ -217,7 +218,7 @@ func putPolicy(w *Worker, by string, r *http.Request) (any, error) {
 		_, err = verify.New(policy, g.trust)
 	}
 	switch {
-	case !policyName.MatchString(name):
+	case !settings.PolicyName.MatchString(name):
 		return nil, problem(api.CodeInvalidValue, "the name of a policy: want 1 to 63 of a-z, 0-9 and -")
 	case err != nil:
 		return nil, problem(api.CodeInvalidValue, "the policy: "+err.Error())

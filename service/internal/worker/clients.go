@@ -5,11 +5,11 @@ package worker
 import (
 	"errors"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/service/internal/settings"
 	"github.com/cvm-agentd/agentd/service/internal/share"
 	"github.com/cvm-agentd/agentd/service/internal/store"
 	"github.com/cvm-agentd/agentd/service/internal/traces"
@@ -17,9 +17,6 @@ import (
 
 // defaultPolicy is the policy of paths that name none.
 const defaultPolicy = "default"
-
-// policyName is the name of a policy, as it is in paths.
-var policyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // Paths that need more than a handler of package relying.
 const (
@@ -105,7 +102,7 @@ func split(path string) (policy, rest string, ok bool) {
 	after, named := strings.CutPrefix(path, "/p/")
 	policy, rest, _ = strings.Cut(after, "/")
 	rest = "/" + rest
-	return policy, rest, named && policyName.MatchString(policy) && strings.HasPrefix(rest, "/v1/")
+	return policy, rest, named && settings.PolicyName.MatchString(policy) && strings.HasPrefix(rest, "/v1/")
 }
 
 // status notes the status of an answer.

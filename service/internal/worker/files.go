@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/relying"
 	"github.com/cvm-agentd/agentd/service/internal/settings"
 	"github.com/cvm-agentd/agentd/service/internal/store"
 	"github.com/cvm-agentd/agentd/verify"
@@ -80,6 +82,35 @@ func privateKey(text []byte) (crypto.Signer, error) {
 		return nil, fmt.Errorf("a key of type %T does not sign", key)
 	}
 	return signer, nil
+}
+
+// attestationAuthority reads the authority that certifies attestation keys, nil if there is none.
+func attestationAuthority(s *settings.Authority) (*relying.Authority, error) {
+	if s.Certificate == "" {
+		return nil, nil
+	}
+	text, err := durable.ReadTrusted(s.Certificate, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("certificate of the authority for attestation keys: %w", err)
+	}
+	a := &relying.Authority{Lifetime: time.Duration(s.LifetimeSeconds) * time.Second}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate of the authority for attestation keys: %s: %w", s.Certificate, err)
+		}
+		a.Chain = append(a.Chain, c)
+	}
+	b, err := secret(s.Key)
+	if err != nil {
+		return nil, fmt.Errorf("key of the authority for attestation keys: %w", err)
+	}
+	a.Key, err = privateKey(b)
+	clear(b)
+	if err != nil {
+		return nil, fmt.Errorf("key of the authority for attestation keys: %s: %w", s.Key, err)
+	}
+	return a, nil
 }
 
 // authority reads the certificates that those of a party must be issued by. Without a path it returns

@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/page"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/service/internal/settings"
 	"github.com/cvm-agentd/agentd/service/internal/store"
 	"github.com/cvm-agentd/agentd/verify"
 )
@@ -66,7 +67,7 @@ func selected(r *http.Request, now time.Time) (*selection, error) {
 	}
 	if s.after != "" {
 		policy, ak, _ := strings.Cut(s.after, " ")
-		if s.ak, err = name(ak); err != nil || s.ak == nil || !policyName.MatchString(policy) {
+		if s.ak, err = name(ak); err != nil || s.ak == nil || !settings.PolicyName.MatchString(policy) {
 			return nil, problem(api.CodeInvalidValue, "after: want it as the page before has it")
 		}
 		s.policy = policy

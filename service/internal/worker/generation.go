@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +32,7 @@ type generation struct {
 	admin    *tls.Config
 	issuer   *issuer // nil: administrators come with certificates only
 	keys     []*ear.Key
+	certify  *relying.Authority // nil: attestation keys are not certified
 	trust    verify.Config
 	policies *verify.PolicyKeys // nil: policies need no signature
 	shares   *share.Shares
@@ -112,6 +115,9 @@ func newGeneration(w *Worker, s *settings.Settings) (g *generation, err error) {
 	if g.keys, err = tokenKeys(s.Tokens.Keys); err != nil {
 		return nil, err
 	}
+	if g.certify, err = attestationAuthority(&s.Authority); err != nil {
+		return nil, err
+	}
 	if g.trust, err = trust(&s.Trust); err != nil {
 		return nil, err
 	}
@@ -125,6 +131,7 @@ func newGeneration(w *Worker, s *settings.Settings) (g *generation, err error) {
 	if len(g.keys) > 0 {
 		c.Keys, c.Token = g.tokens, ear.Options{Audience: "none", Build: build}
 	}
+	c.Authority = g.certify // which is checked with it
 	g.plain, err = relying.New(c)
 	return g, err
 }
@@ -200,6 +207,7 @@ func (g *generation) make(p *store.Policy) (*served, error) {
 	if policy.Outside == verify.OutsideApproved {
 		c.Expect = g.enrolled
 	}
+	c.Authority = g.authority(p.Name)
 	// A token is for the audience of its policy: a client chooses the policy, and must not get a token
 	// under an easy one that a relying party takes for one under its own.
 	if len(g.keys) > 0 && p.Audience != "" {
@@ -219,6 +227,37 @@ func (g *generation) enrolled(ctx context.Context, ak keys.Name, _ []byte, expec
 	}
 	expect.Enrolments, err = keys.ParseEnrolments(line)
 	return err
+}
+
+// authority returns what certifies attestation keys under a policy, nil if nothing does. A client chooses
+// the policy, and must not get a certificate under an easy one that a certification authority takes for
+// one under another: so only the policies that the settings name have it.
+func (g *generation) authority(policy string) *relying.Authority {
+	if g.certify == nil || !slices.Contains(g.settings.Authority.Policies, policy) {
+		return nil
+	}
+	a := *g.certify
+	if g.settings.Authority.Identifier == settings.IdentifierEK {
+		a.Identify = g.enrolledAs
+	}
+	return &a
+}
+
+// enrolledAs returns the name of the endorsement key of an enrolled machine, without the prefix of the
+// hash, and nothing if the appraisal does not rest on an approved enrolment that is still there.
+func (g *generation) enrolledAs(ctx context.Context, ak keys.Name, a *verify.Appraisal) (string, error) {
+	if a.AKOrigin == verify.AKNone || a.Enrolments == nil || a.Enrolments.State != keys.Approved {
+		return "", nil
+	}
+	line, err := g.worker.store.Enrolment(ctx, ak)
+	if err != nil || line == nil {
+		return "", err
+	}
+	l, err := keys.ParseListed(line)
+	if err != nil || l.State != keys.Approved {
+		return "", err
+	}
+	return strings.TrimPrefix(l.Enrolment.EK.String(), "000b"), nil
 }
 
 // counted counts the records that a store keeps.
