@@ -103,10 +103,7 @@ func (p *Public) Key() (crypto.PublicKey, error) {
 // leave the TPM, proves nothing about the TPM.
 func (p *Public) CheckAttestation() error {
 	a := p.area.ObjectAttributes
-	for _, fault := range []struct {
-		found bool
-		what  string
-	}{
+	if err := p.fault("attestation key", []fault{
 		{!a.FixedTPM, "not fixedTPM: its private key can be moved elsewhere"},
 		{!a.FixedParent, "not fixedParent: its private key can be moved elsewhere"},
 		{!a.SensitiveDataOrigin, "not sensitiveDataOrigin: its private key was made outside the TPM"},
@@ -114,13 +111,27 @@ func (p *Public) CheckAttestation() error {
 		{!a.Restricted, "not restricted: it would sign forged quotes"},
 		{!a.SignEncrypt || a.Decrypt, "want a key that signs and does not decrypt"},
 		{a.X509Sign, "x509sign is set: it signs certificates, which are not quotes"},
-	} {
-		if fault.found {
-			return fmt.Errorf("attestation key %s: %s", p.name, fault.what)
-		}
+	}); err != nil {
+		return err
 	}
 	if _, err := tpmwire.SigningKey(&p.area, p.bytes); err != nil {
 		return fmt.Errorf("attestation key %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// A fault is an attribute that a key has and must not have, or lacks, if found.
+type fault struct {
+	found bool
+	what  string
+}
+
+// fault returns the first of the faults that was found, as an error about the key.
+func (p *Public) fault(key string, faults []fault) error {
+	for _, f := range faults {
+		if f.found {
+			return fmt.Errorf("%s %s: %s", key, p.name, f.what)
+		}
 	}
 	return nil
 }

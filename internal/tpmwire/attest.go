@@ -11,6 +11,7 @@ import (
 // Constants of an attestation (TPM 2.0 Part 2, sections 6.2 and 6.9).
 const (
 	GeneratedValue = 0xff544347 // TPM_GENERATED_VALUE: begins all that a TPM made itself
+	AttestCertify  = 0x8017     // TPM_ST_ATTEST_CERTIFY
 	AttestQuote    = 0x8018     // TPM_ST_ATTEST_QUOTE
 )
 
@@ -49,14 +50,7 @@ func AttestHeader(b []byte) (magic uint32, typ uint16, err error) {
 // the bytes after it. It shares memory with b.
 func ParseAttest(b []byte) (*Attest, error) {
 	r := newReader(b)
-	a := &Attest{Magic: r.U32("magic"), Type: r.U16("type"), Canonical: true}
-	a.QualifiedSigner = r.sized("qualifiedSigner")
-	a.ExtraData = r.sized("extraData")
-	a.Clock = r.U64("clockInfo.clock")
-	a.ResetCount = r.U32("clockInfo.resetCount")
-	a.RestartCount = r.U32("clockInfo.restartCount")
-	safe := r.U8("clockInfo.safe") // TPMI_YES_NO
-	a.Firmware = r.U64("firmwareVersion")
+	a, safe := r.attest()
 	banks := r.U32("pcrSelect.count")
 	if r.Err == nil && banks > maxSelections {
 		return nil, fmt.Errorf("pcrSelect of %d banks", banks)
@@ -74,21 +68,44 @@ func ParseAttest(b []byte) (*Attest, error) {
 	if safe > 1 {
 		return nil, fmt.Errorf("clockInfo.safe is %d, want 0 or 1", safe)
 	}
-	a.Safe, a.Trailing = safe == 1, len(r.Rest)
+	a.Trailing = len(r.Rest)
 	return a, nil
+}
+
+// attest takes what an attestation of any kind begins with. It returns clockInfo.safe, a
+// TPMI_YES_NO, as it is too.
+func (r *Reader) attest() (a *Attest, safe uint8) {
+	a = &Attest{Magic: r.U32("magic"), Type: r.U16("type"), Canonical: true}
+	a.QualifiedSigner = r.sized("qualifiedSigner")
+	a.ExtraData = r.sized("extraData")
+	a.Clock = r.U64("clockInfo.clock")
+	a.ResetCount = r.U32("clockInfo.resetCount")
+	a.RestartCount = r.U32("clockInfo.restartCount")
+	safe = r.U8("clockInfo.safe")
+	a.Firmware = r.U64("firmwareVersion")
+	a.Safe = safe == 1
+	return a, safe
+}
+
+// checkHeader refuses what a TPM did not make, or made of another kind. Kind names the type.
+func checkHeader(b []byte, want uint16, kind string) error {
+	magic, typ, err := AttestHeader(b)
+	switch {
+	case err != nil:
+		return fmt.Errorf("TPMS_ATTEST of %d bytes: %w", len(b), err)
+	case magic != GeneratedValue:
+		return fmt.Errorf("TPMS_ATTEST begins with 0x%08x, want TPM_GENERATED_VALUE", magic)
+	case typ != want:
+		return fmt.Errorf("TPMS_ATTEST of type 0x%04x, want %s (0x%04x)", typ, kind, want)
+	}
+	return nil
 }
 
 // ParseQuote reads exactly one attestation over a quote: magic and type must be right, and
 // no byte may follow.
 func ParseQuote(b []byte) (*Attest, error) {
-	magic, typ, err := AttestHeader(b)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("TPMS_ATTEST of %d bytes: %w", len(b), err)
-	case magic != GeneratedValue:
-		return nil, fmt.Errorf("TPMS_ATTEST begins with 0x%08x, want TPM_GENERATED_VALUE", magic)
-	case typ != AttestQuote:
-		return nil, fmt.Errorf("TPMS_ATTEST of type 0x%04x, want a quote (0x%04x)", typ, AttestQuote)
+	if err := checkHeader(b, AttestQuote, "a quote"); err != nil {
+		return nil, err
 	}
 	a, err := ParseAttest(b)
 	if err != nil {
