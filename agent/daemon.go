@@ -115,7 +115,7 @@ func newDaemon(o Options) (*daemon, error) {
 	d.events = events.New(events.Config{Apps: d.apps, Ledger: d.ledger, Limits: c.Events, Log: d.log})
 	d.containers = d.newContainers()
 	d.vault = vault.New(vault.Config{
-		Supervisor: s, Device: d.device, Apps: d.apps, Platform: d.platform, Folder: filepath.Join(c.State.Folder, sealedFolder),
+		Supervisor: s, Device: d.device, Apps: d.apps, Platform: d.platform, AK: d.enroller.Key, Folder: filepath.Join(c.State.Folder, sealedFolder),
 		TPM: c.TPM, Keys: c.Keys, Log: d.log,
 	})
 	d.receiver = receiver.New(receiver.Config{

@@ -47,6 +47,7 @@ const (
 
 	CodeIMANotPermitted     Code = "ima-not-permitted"
 	CodeProcessNotPermitted Code = "process-not-permitted"
+	CodeCertifyNotPermitted Code = "certify-not-permitted"
 )
 
 // Codes of the agent and of the devices that it needs.
@@ -271,6 +272,7 @@ var codes = []CodeInfo{
 	{CodeConnections, 503, exitUnavailable, "Too many connections", "Too many connections are open.", "reuse connections"},
 	{CodeShuttingDown, 503, exitUnavailable, "Agent is stopping", "The agent is stopping; the next one will answer.", "try again"},
 	{CodeProcessNotPermitted, 403, exitNotPermitted, "Not permitted to ask about other processes", "The agent says who another process is to root, on the admin socket, and to the units that `processes.askers` names. They must know processes by the same numbers as the agent.", "ask as root on the admin socket, or name the unit that asks in `askers` of the table `[processes]` of /etc/agentd/config.toml and restart the agent; run it without a pid namespace of its own"},
+	{CodeCertifyNotPermitted, 403, exitNotPermitted, "Not permitted to have keys certified", "The attestation key certifies keys only of the apps that `keys.certify_apps` names: a relying party that knows only that key does not learn which app asked.", "name the app in `certify_apps` of the table `[keys]` of /etc/agentd/config.toml and restart the agent"},
 	{CodeIMANotPermitted, 403, exitNotPermitted, "List of IMA is not for this caller", "The kernel shows its list of IMA, with the path of each file that was used, to root alone. The agent hands it to root and to declared applications.", "ask as root, or from the unit of a declared application: `agentctl app add UNIT` declares one"},
 
 	{CodeDesynchronised, 503, exitUnavailable, "Log and PCR do not match", "Log and PCR do not explain each other. Only a boot repairs that.", hintReboot + "; `agentctl status` says what does not match"},

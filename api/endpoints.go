@@ -71,7 +71,7 @@ var (
 	ofApp  = Parameter{Name: QueryApp, Summary: "Name of the app; absent: all apps."}
 	ofKey  = []Parameter{
 		{Name: QueryLabel, Required: true, Summary: "What the key is for, 1 to 1024 bytes."},
-		{Name: QueryAlgorithm, Required: true, Summary: "Algorithm of the key: ed25519, ecdsa-p256 or ecdsa-p384."},
+		{Name: QueryAlgorithm, Required: true, Summary: "Algorithm of the key: ed25519, ecdsa-p256, ecdsa-p384 or tpm-ecdsa-p256."},
 		{Name: QueryVersion, Number: true, Summary: "Version of the app's root; 0: the current one."},
 	}
 	ofEvents = []Parameter{
@@ -124,6 +124,7 @@ var (
 	CallDerive   = Endpoint[DeriveRequest, Derived]{Route{"derive", "POST", "/v1/keys/derive", OnClient, fromSNP, 4 << 10, nil, `{"label":"disk","length":32}`, "Derive a secret for the calling app, the same after each restart."}}
 	CallSign     = Endpoint[SignRequest, Signed]{Route{"sign", "POST", "/v1/sign", OnClient, fromSNP, 128 << 10, nil, `{"label":"host","algorithm":"ed25519","message":"AAAA"}`, "Sign with a key of the calling app, which no answer contains."}}
 	CallPublic   = Endpoint[None, PublicKey]{Route{"publicKey", "GET", "/v1/keys/public", OnClient, fromSNP, 0, ofKey, "", "The public half of a signing key of the calling app."}}
+	CallCertify  = Endpoint[CertifyRequest, Certified]{Route{"certify", "POST", "/v1/keys/certify", OnClient, fromSNP, 4 << 10, nil, `{"label":"acme","algorithm":"tpm-ecdsa-p256","data":"AAAA"}`, "Have the attestation key certify that a signing key of the calling app is in the TPM. Only for apps that keys.certify_apps names."}}
 	CallSeal     = Endpoint[SealRequest, Sealed]{Route{"seal", "POST", "/v1/seal", OnClient, fromSNP, 256 << 10, nil, `{"name":"token","data":"AAAA"}`, "Store a secret of the calling app."}}
 	CallUnseal   = Endpoint[UnsealRequest, Unsealed]{Route{"unseal", "POST", "/v1/unseal", OnClient, fromSNP, 256 << 10, nil, `{"name":"token"}`, "Open a secret of the calling app."}}
 	CallDiscard  = Endpoint[DiscardRequest, Discarded]{Route{"discard", "POST", "/v1/discard", OnClient, fromSNP, 4 << 10, nil, `{"name":"token"}`, "Delete a secret of the calling app."}}

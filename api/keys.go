@@ -24,24 +24,26 @@ const (
 	SignEd25519 SigningAlgorithm = "ed25519"    // RFC 8032
 	SignP256    SigningAlgorithm = "ecdsa-p256" // FIPS 186-5, with SHA-256
 	SignP384    SigningAlgorithm = "ecdsa-p384" // FIPS 186-5, with SHA-384
+
+	SignTPMP256 SigningAlgorithm = "tpm-ecdsa-p256" // the same as SignP256, by a key that never leaves the TPM
 )
 
 // SigningAlgorithms returns all algorithms of signing keys.
 func SigningAlgorithms() []SigningAlgorithm {
-	return []SigningAlgorithm{SignEd25519, SignP256, SignP384}
+	return []SigningAlgorithm{SignEd25519, SignP256, SignP384, SignTPMP256}
 }
 
 // SigningKey names a signing key of the calling app.
 type SigningKey struct {
 	Label     string           `json:"label"`            // what the key is for, 1 to 1024 bytes
-	Algorithm SigningAlgorithm `json:"algorithm"`        // "ed25519", "ecdsa-p256" or "ecdsa-p384"
+	Algorithm SigningAlgorithm `json:"algorithm"`        // "ed25519", "ecdsa-p256", "ecdsa-p384" or "tpm-ecdsa-p256"
 	Version   uint32           `json:"version,omitzero"` // version of the app's root; default: the current one
 }
 
 // SignRequest is the body of POST /v1/sign. It has exactly one of message and digest.
 type SignRequest struct {
 	Label     string           `json:"label"`            // what the key is for, 1 to 1024 bytes
-	Algorithm SigningAlgorithm `json:"algorithm"`        // "ed25519", "ecdsa-p256" or "ecdsa-p384"
+	Algorithm SigningAlgorithm `json:"algorithm"`        // "ed25519", "ecdsa-p256", "ecdsa-p384" or "tpm-ecdsa-p256"
 	Version   uint32           `json:"version,omitzero"` // version of the app's root; default: the current one
 	Message   evidence.Bytes   `json:"message,omitzero"` // what is signed, 1 byte to 64 KiB
 	Digest    evidence.Bytes   `json:"digest,omitzero"`  // its digest, for ECDSA: SHA-256 with P-256, SHA-384 with P-384
@@ -58,6 +60,26 @@ type Signed struct {
 type PublicKey struct {
 	PublicKey evidence.Bytes `json:"publicKey"` // public half of the key, DER SubjectPublicKeyInfo
 	Version   uint32         `json:"version"`   // version of the app's root that was used
+}
+
+// CertifyRequest is the body of POST /v1/keys/certify.
+type CertifyRequest struct {
+	Label     string           `json:"label"`            // what the key is for, 1 to 1024 bytes
+	Algorithm SigningAlgorithm `json:"algorithm"`        // "tpm-ecdsa-p256"
+	Version   uint32           `json:"version,omitzero"` // version of the app's root; default: the current one
+	Data      evidence.Bytes   `json:"data"`             // what the certification is over, 1 to 64 bytes: a nonce, or a digest that a protocol asks for
+}
+
+// Certified is the answer of POST /v1/keys/certify: the TPM's word about a signing key that it has,
+// signed by the attestation key (TPM 2.0 Part 3, section 18.2). keys.Certification checks it.
+type Certified struct {
+	Public        evidence.Bytes `json:"public"`                 // TPMT_PUBLIC of the key
+	PublicKey     evidence.Bytes `json:"publicKey"`              // the same public half, DER SubjectPublicKeyInfo
+	Attest        evidence.Bytes `json:"attest"`                 // TPMS_ATTEST over the key's name, with the data as extraData
+	Signature     evidence.Bytes `json:"signature"`              // TPMT_SIGNATURE of the AK over attest
+	AKPublic      evidence.Bytes `json:"akPublic"`               // TPMT_PUBLIC of the AK
+	AKCertificate evidence.Bytes `json:"akCertificate,omitzero"` // certificate of the AK that the platform made, X.509 DER, unverified
+	Version       uint32         `json:"version"`                // version of the app's root that was used
 }
 
 // SealRequest is the body of POST /v1/seal.

@@ -140,6 +140,12 @@ func (c *Client) PublicKey(ctx context.Context, k api.SigningKey) (*api.PublicKe
 		api.QueryVersion, strconv.FormatUint(uint64(k.Version), 10))
 }
 
+// Certify has the attestation key certify that a signing key of the calling app is in the TPM.
+// keys.Certification checks the answer, for the party that r.Data came from.
+func (c *Client) Certify(ctx context.Context, r api.CertifyRequest) (*api.Certified, error) {
+	return call(ctx, c.socket(), api.CallCertify, r)
+}
+
 // Seal stores a secret of the calling app. When the error is nil, the secret is on disk.
 func (c *Client) Seal(ctx context.Context, r api.SealRequest) (*api.Sealed, error) {
 	return call(ctx, c.socket(), api.CallSeal, r)

@@ -83,6 +83,10 @@ func TestRequests(t *testing.T) {
 			_, err := c.PublicKey(t.Context(), api.SigningKey{Label: "a&b", Algorithm: api.SignP256, Version: 2})
 			return err
 		},
+		`POST /v1/keys/certify {"label":"acme","algorithm":"tpm-ecdsa-p256","data":"AQ=="}`: func() error {
+			_, err := c.Certify(t.Context(), api.CertifyRequest{Label: "acme", Algorithm: api.SignTPMP256, Data: []byte{1}})
+			return err
+		},
 		`POST /v1/evidence {"nonce":"AQI=","signingKey":{"label":"host","algorithm":"ed25519"}}`: func() error {
 			_, err := c.Evidence(t.Context(), api.EvidenceRequest{Nonce: []byte{1, 2}, SigningKey: &api.SigningKey{Label: "host", Algorithm: api.SignEd25519}})
 			return err

@@ -22,9 +22,14 @@ import (
 // signing is what an algorithm of signing keys consists of.
 type signing struct {
 	material int            // bytes that are derived
-	curve    elliptic.Curve // nil for Ed25519
+	curve    elliptic.Curve // nil for Ed25519, and for keys in the TPM
 	hash     crypto.Hash    // of ECDSA, 0 for Ed25519
+	inTPM    bool           // whether the TPM makes the key, and has it alone
 }
+
+// TPMKeySize is how many bytes the TPM makes a signing key from: the unique member of the template,
+// a point of two times 32 bytes, and 32 bytes for the authorization value.
+const TPMKeySize = 3 * 32
 
 // signings are the algorithms. A scalar is made from 128 bits more than the order of its
 // curve has, twice what FIPS 186-5 (A.2.1) asks for: so its bias is below 2^-128.
@@ -32,7 +37,11 @@ var signings = map[api.SigningAlgorithm]signing{
 	api.SignEd25519: {material: ed25519.SeedSize},
 	api.SignP256:    {material: 32 + 16, curve: elliptic.P256(), hash: crypto.SHA256},
 	api.SignP384:    {material: 48 + 16, curve: elliptic.P384(), hash: crypto.SHA384},
+	api.SignTPMP256: {material: TPMKeySize, hash: crypto.SHA256, inTPM: true},
 }
+
+// InTPM reports whether the TPM makes the keys of a, and has them alone.
+func InTPM(a api.SigningAlgorithm) bool { return signings[a].inTPM }
 
 // signingOf returns what a consists of.
 func signingOf(a api.SigningAlgorithm) (signing, error) {
@@ -100,11 +109,15 @@ func (*SigningKey) Format(f fmt.State, _ rune) { io.WriteString(f, "[signing key
 
 // NewSigningKey makes a key from the bytes that [SigningInfo] leads to. For Ed25519 they are
 // the seed of RFC 8032. For ECDSA they are a big-endian integer c, and the private key is
-// (c mod (n-1)) + 1, n being the order of the curve (FIPS 186-5, A.2.1). The caller wipes material.
+// (c mod (n-1)) + 1, n being the order of the curve (FIPS 186-5, A.2.1). A key in the TPM is not made
+// by this function. The caller wipes material.
 func NewSigningKey(a api.SigningAlgorithm, material []byte) (*SigningKey, error) {
 	s, err := signingOf(a)
 	if err != nil {
 		return nil, err
+	}
+	if s.inTPM {
+		return nil, fmt.Errorf("make a signing key of %s: the TPM makes it", a)
 	}
 	if len(material) != s.material {
 		return nil, fmt.Errorf("make a signing key from %d bytes, want %d", len(material), s.material)

@@ -76,6 +76,12 @@ func TestKnownSigningKeys(t *testing.T) {
 			if err != nil || !bytes.Equal(material, x.Material) {
 				t.Fatalf("got material %x, %v", material, err)
 			}
+			if sealing.InTPM(x.Algorithm) { // package tpmkeys makes a key of it
+				if key, err := sealing.NewSigningKey(x.Algorithm, material); err == nil {
+					t.Errorf("%v is made outside the TPM", key)
+				}
+				return
+			}
 			key, err := sealing.NewSigningKey(x.Algorithm, material)
 			if err != nil {
 				t.Fatal(err)
@@ -202,7 +208,7 @@ func TestSigningRequests(t *testing.T) {
 		if err := sealing.CheckSigningKey(a, strings.Repeat("a", sealing.MaxLabel)); err != nil {
 			t.Error(err)
 		}
-		hash := map[api.SigningAlgorithm]crypto.Hash{api.SignP256: crypto.SHA256, api.SignP384: crypto.SHA384}[a]
+		hash := map[api.SigningAlgorithm]crypto.Hash{api.SignP256: crypto.SHA256, api.SignP384: crypto.SHA384, api.SignTPMP256: crypto.SHA256}[a]
 		for length := range 66 {
 			want := hash != 0 && length == hash.Size()
 			if err := sealing.CheckSigned(a, nil, make([]byte, length)); (err == nil) != want || err != nil && !errors.Is(err, api.CodeInvalidValue) {

@@ -19,7 +19,7 @@ import (
 
 func keyCommand(t *terminal, s *sockets) *cobra.Command {
 	c := group(t, "key", keyUsage,
-		keyDerive(t, s), keyPublic(t, s), keyShow(t, s), keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s),
+		keyDerive(t, s), keyPublic(t, s), keyCertify(t, s), keyShow(t, s), keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s),
 		plain(s, "list", keyListUsage, (*client.Admin).Store, t.printStore),
 		plain(s, "rewrap", keyRewrapUsage, (*client.Admin).Rewrap, t.printRewritten),
 		plain(s, "rotate-store-key", keyRotateStoreKeyUsage, (*client.Admin).RotateStoreKey, t.printRewritten),

@@ -11,6 +11,7 @@ Derive secrets of applications, and look after what is sealed.
 For applications, over the client socket:
   derive           a secret of the calling application, the same after each restart
   public           public half of a key that it signs with (agentctl sign)
+  certify          the TPM's word that it has such a key
 
 For root, over the admin socket; none of these shows a secret:
   list             every sealed blob, and the state of the store

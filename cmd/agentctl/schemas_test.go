@@ -49,6 +49,7 @@ var answers = map[string]reflect.Type{
 	"export":                 reflect.TypeFor[exported](),
 	"key accept-rollback":    reflect.TypeFor[api.Store](),
 	"key authorize":          reflect.TypeFor[api.Contract](),
+	"key certify":            reflect.TypeFor[api.Certified](),
 	"key lift-digest":        reflect.TypeFor[api.Contract](),
 	"key list":               reflect.TypeFor[api.Store](),
 	"key pin-release-key":    reflect.TypeFor[api.UpgradeStatus](),

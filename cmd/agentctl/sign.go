@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -26,8 +27,9 @@ in the agent, and is the same after each restart. The signature goes as it is to
 standard output, or to --out: 64 bytes for Ed25519, DER for ECDSA.
 
   --key KEY        LABEL, LABEL:ALGORITHM or LABEL:ALGORITHM:VERSION. The algorithm is
-                   ed25519 (default), ecdsa-p256 (with SHA-256) or ecdsa-p384 (with
-                   SHA-384), and the version is that of the application's root
+                   ed25519 (default), ecdsa-p256 (with SHA-256), ecdsa-p384 (with
+                   SHA-384) or tpm-ecdsa-p256: as ecdsa-p256, by a key that never
+                   leaves the TPM. The version is that of the application's root
                    (default: the newest); required
   --digest VALUE   sign this digest of a message, in place of FILE; for ECDSA only:
                    hexadecimal, base64 or @FILE
@@ -128,6 +130,67 @@ func keyPublic(t *terminal, s *sockets) *cobra.Command {
 	c.Flags().BoolVar(&asSSH, "ssh", false, "")
 	c.Flags().StringVar(&out, "out", "", "")
 	return c
+}
+
+const keyCertifyUsage = `Usage: agentctl key certify --key KEY --data VALUE [flags]
+
+Have the TPM's attestation key certify that a signing key of the calling application is
+in the TPM, and never leaves it. The configuration must name the application in
+keys.certify_apps: who trusts the attestation key alone does not learn which
+application asked.
+
+  --key KEY     LABEL, LABEL:tpm-ecdsa-p256 or LABEL:tpm-ecdsa-p256:VERSION; required
+  --data VALUE  1 to 64 bytes that the relying party chose, or a digest that a protocol
+                asks for: hexadecimal, base64 or @FILE; required
+
+--json prints the certification; package keys checks it.
+
+Exit codes: 7 not permitted to this caller, 8 the store cannot be opened.
+
+Examples:
+  agentctl key certify --key acme --data $(openssl rand -hex 32)
+  agentctl key certify --key acme --data @digest --json >certification.json
+`
+
+func keyCertify(t *terminal, s *sockets) *cobra.Command {
+	var name, data string
+	c := command("certify", keyCertifyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		if name != "" && !strings.Contains(name, ":") {
+			name += ":" + string(api.SignTPMP256)
+		}
+		k, err := parseKeyName(c, name)
+		if err != nil {
+			return err
+		}
+		if data == "" {
+			return misuse(errors.New("--data is missing")).withHint(helpHint(c))
+		}
+		r := api.CertifyRequest{Label: k.Label, Algorithm: k.Algorithm, Version: k.Version}
+		if r.Data, err = t.parseBytes("--data", data, 1, keys.MaxCertificationData); err != nil {
+			return err
+		}
+		certified, err := s.clientSocket().Certify(c.Context(), r)
+		return present(t, certified, err, func() { t.printCertified(k.Label, certified) })
+	})
+	c.Flags().StringVar(&name, "key", "", "")
+	c.Flags().StringVar(&data, "data", "", "")
+	return c
+}
+
+func (t *terminal) printCertified(label string, certified *api.Certified) {
+	n := &node{text: cleanLine(fmt.Sprintf("signing key %q, version %d: certified to be in the TPM", label, certified.Version))}
+	name := func(public []byte) string {
+		if p, err := keys.ParsePublic(public); err == nil {
+			return p.Name().String()
+		}
+		return "unreadable"
+	}
+	n.add("TPM name %s", name(certified.Public))
+	n.add("by the attestation key %s", name(certified.AKPublic))
+	if len(certified.AKCertificate) > 0 {
+		n.add("of which the platform made a certificate")
+	}
+	n.draw(t)
 }
 
 // sshLine returns a public key as authorized_keys and known_hosts have it, with a comment.

@@ -19,7 +19,7 @@ var (
 		"key-file", "known-log", "pcrs", "policy", "policy-keys", "prove-key", "public-key", "quote", "release", "release-key", "roots", "sender",
 		"sender-key", "signature", "snp-report", "ticket", "token-key", "trust-test-root-that-vouches-for-no-hardware",
 	}
-	valueFlags = []string{"challenge", "digest", "family-id", "image-id", "measurement", "nonce", "report-data", "user-data"}
+	valueFlags = []string{"challenge", "data", "digest", "family-id", "image-id", "measurement", "nonce", "report-data", "user-data"}
 )
 
 // unreadFlags have a name of readFlags, but their commands write the file, or it is a folder or a key's
@@ -28,7 +28,7 @@ var unreadFlags = []string{
 	"agentctl attest --certificate", "agentctl key sign-release --release", "agentctl key sign-release --signature",
 	"agentctl policy id-block create --block", "agentctl policy id-block create --auth",
 	"agentctl enroll add --enrolments", "agentctl enroll approve --enrolments",
-	"agentctl key public --key", "agentctl sign --key", "agentctl ssh-agent --key",
+	"agentctl key certify --key", "agentctl key public --key", "agentctl sign --key", "agentctl ssh-agent --key",
 }
 
 // implied is an annotation of a command that reads standard input if it has no second argument. It says

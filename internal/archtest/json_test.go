@@ -43,7 +43,7 @@ var documents = []reflect.Type{
 	reflect.TypeFor[api.Problem](), reflect.TypeFor[api.Status](), reflect.TypeFor[api.Self](), reflect.TypeFor[api.Process](), reflect.TypeFor[api.Apps](), reflect.TypeFor[api.Reloaded](),
 	reflect.TypeFor[api.AK](), reflect.TypeFor[api.ActivateRequest](), reflect.TypeFor[api.Activated](), reflect.TypeFor[api.Replaced](),
 	reflect.TypeFor[api.EvidenceRequest](), reflect.TypeFor[api.DeriveRequest](), reflect.TypeFor[api.Derived](),
-	reflect.TypeFor[api.SignRequest](), reflect.TypeFor[api.Signed](), reflect.TypeFor[api.PublicKey](),
+	reflect.TypeFor[api.SignRequest](), reflect.TypeFor[api.Signed](), reflect.TypeFor[api.PublicKey](), reflect.TypeFor[api.CertifyRequest](), reflect.TypeFor[api.Certified](),
 	reflect.TypeFor[api.SealRequest](), reflect.TypeFor[api.Sealed](), reflect.TypeFor[api.UnsealRequest](), reflect.TypeFor[api.Unsealed](),
 	reflect.TypeFor[api.DiscardRequest](), reflect.TypeFor[api.Discarded](), reflect.TypeFor[api.KeyStatus](), reflect.TypeFor[api.Store](), reflect.TypeFor[api.SealedBlob](), reflect.TypeFor[api.Contract](),
 	reflect.TypeFor[api.Rewritten](), reflect.TypeFor[api.RotateRequest](), reflect.TypeFor[api.RetireRequest](), reflect.TypeFor[api.RootVersion](),

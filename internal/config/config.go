@@ -16,6 +16,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/configfs"
@@ -128,6 +129,22 @@ type Keys struct {
 	SecretsPerApp        int      `toml:"secrets_per_app"`         // stored at most
 	WritesPerMinute      int      `toml:"writes_per_minute"`       // of stored secrets, by one application, after a burst of twice as many
 	BytesPerApp          int      `toml:"bytes_per_app"`           // of all stored secrets of an application together
+	CertifyApps          []string `toml:"certify_apps"`            // applications that may have keys certified by the AK; none by default
+}
+
+// maxCertifyApps is how many applications can be named.
+const maxCertifyApps = 64
+
+// checkCertify checks that each is the name of an application, which need not be declared.
+func (k *Keys) checkCertify(bad func(key, format string, args ...any)) {
+	if len(k.CertifyApps) > maxCertifyApps {
+		bad("keys.certify_apps", "%d applications, at most %d", len(k.CertifyApps), maxCertifyApps)
+	}
+	for _, name := range k.CertifyApps {
+		if err := declaration.CheckName(name); err != nil {
+			bad("keys.certify_apps", "%v", err)
+		}
+	}
 }
 
 // Events bounds what applications have recorded of themselves in a boot.
@@ -253,6 +270,7 @@ func Parse(name string, b []byte, defaults Config) (Config, error) {
 	c.Measurement.ApplicationFolders = slices.Clone(defaults.Measurement.ApplicationFolders)
 	c.Processes.Askers = slices.Clone(defaults.Processes.Askers)
 	c.Keys.RecoveryRecipients = slices.Clone(defaults.Keys.RecoveryRecipients)
+	c.Keys.CertifyApps = slices.Clone(defaults.Keys.CertifyApps)
 	places, err := stricttoml.Decode(b, maxSize, &c)
 	if err != nil {
 		return Config{}, &Error{File: name, Err: err}
@@ -319,6 +337,7 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	if k := c.Keys.ReleaseKey; k != "" && !filepath.IsAbs(k) {
 		bad("keys.release_key", "%+q is not an absolute path", k)
 	}
+	c.Keys.checkCertify(bad)
 	c.checkEphemeral(bad)
 	number("keys.secrets_per_app", c.Keys.SecretsPerApp, 1, sealing.MaxEntries)
 	number("keys.writes_per_minute", c.Keys.WritesPerMinute, 1, 1<<16)

@@ -42,12 +42,16 @@ func (s *software) key(k api.SigningKey) (*sealing.SigningKey, uint32, error) {
 	if k.Version == 0 {
 		k.Version = s.newest
 	}
-	size, err := sealing.SigningSize(k.Algorithm)
+	made := k.Algorithm
+	if sealing.InTPM(made) {
+		made = api.SignP256 // which looks the same from outside
+	}
+	size, err := sealing.SigningSize(made)
 	if err != nil || s.refused != nil {
 		return nil, 0, errors.Join(err, s.refused)
 	}
 	sum := sha256.Sum256(fmt.Append(nil, k))
-	key, err := sealing.NewSigningKey(k.Algorithm, bytes.Repeat(sum[:], 2)[:size])
+	key, err := sealing.NewSigningKey(made, bytes.Repeat(sum[:], 2)[:size])
 	return key, k.Version, err
 }
 

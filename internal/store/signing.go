@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -36,18 +37,25 @@ func (s *Store) PublicKey(ctx context.Context, c Caller, of api.SigningKey) (out
 	return out, err
 }
 
-// useKey makes a signing key, hands it to f, and wipes it. It returns the version of the root.
-func (s *Store) useKey(ctx context.Context, c Caller, of api.SigningKey, f func(*sealing.SigningKey) error) (uint32, error) {
+// KeyMaterial returns what a signing key of the caller's app is made from, and the version of the root:
+// for keys that the TPM makes, [sealing.TPMKeySize] bytes. The first request of an app makes its root.
+// The caller wipes the result.
+func (s *Store) KeyMaterial(ctx context.Context, c Caller, of api.SigningKey) (*secret.Secret, uint32, error) {
 	if err := sealing.CheckSigningKey(of.Algorithm, of.Label); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	length, err := sealing.SigningSize(of.Algorithm)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	material, version, err := s.fromRoot(ctx, c, expansion{length: length, info: func(app sealing.App, version uint32) []byte {
+	return s.fromRoot(ctx, c, expansion{length: length, info: func(app sealing.App, version uint32) []byte {
 		return sealing.SigningInfo(app, version, of.Algorithm, of.Label)
 	}}, of.Version)
+}
+
+// useKey makes a signing key, hands it to f, and wipes it. It returns the version of the root.
+func (s *Store) useKey(ctx context.Context, c Caller, of api.SigningKey, f func(*sealing.SigningKey) error) (uint32, error) {
+	material, version, err := s.KeyMaterial(ctx, c, of)
 	if err != nil {
 		return 0, err
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
@@ -38,6 +39,65 @@ func publicOf(t *testing.T, s *store.Store, c store.Caller, label string, a api.
 	return public.PublicKey, nil
 }
 
+// inSoftware are the algorithms of keys that the store makes itself.
+func inSoftware() []api.SigningAlgorithm {
+	return slices.DeleteFunc(api.SigningAlgorithms(), sealing.InTPM)
+}
+
+// TestKeyMaterial checks that what the TPM makes a key from stays, is the app's own, and goes with its
+// version; and that no key is made of it here.
+func TestKeyMaterial(t *testing.T) {
+	w := newWorld()
+	s := w.ready(t)
+	seen := map[string]string{}
+	material := func(c store.Caller, label string, version uint32) (string, error) {
+		t.Helper()
+		k, _, err := s.KeyMaterial(t.Context(), c, api.SigningKey{Label: label, Algorithm: api.SignTPMP256, Version: version})
+		if err != nil {
+			return "", err
+		}
+		defer k.Wipe()
+		var out string
+		err = k.Use(func(b []byte) error { out = string(b); return nil })
+		return out, err
+	}
+	for _, c := range []store.Caller{billing, ledger} {
+		for _, label := range []string{"host", "deploy"} {
+			m, err := material(c, label, 0)
+			if err != nil || len(m) != sealing.TPMKeySize {
+				t.Fatalf("%d bytes, %v", len(m), err)
+			}
+			name := c.App.Name + label
+			if other, ok := seen[m]; ok {
+				t.Errorf("%s has what the key of %s is made from", name, other)
+			}
+			seen[m] = name
+		}
+	}
+	s = w.ready(t)
+	if _, err := s.Rotate(t.Context(), "billing"); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := material(billing, "host", 1); err != nil || seen[m] != "billinghost" {
+		t.Errorf("version 1 is of another key, %v", err)
+	}
+	if m, err := material(billing, "host", 2); err != nil || seen[m] != "" {
+		t.Errorf("version 2 is that of %q, %v", seen[m], err)
+	}
+	if err := s.Retire(t.Context(), "billing", 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := material(billing, "host", 1); !errors.Is(err, api.CodeNotFound) {
+		t.Errorf("a version that is forgotten: %v", err)
+	}
+	if _, err := material(billing, "", 0); !errors.Is(err, api.CodeInvalidValue) {
+		t.Errorf("no label: %v", err)
+	}
+	if signed, err := s.Sign(t.Context(), billing, api.SignRequest{Label: "host", Algorithm: api.SignTPMP256, Message: []byte("m")}); err == nil {
+		t.Errorf("signed outside the TPM: %+v", signed)
+	}
+}
+
 // TestSigningKeysStay checks that a key is the same after each restart and re-wrapping, that a new
 // version of the root gives another, and that it goes with its version.
 func TestSigningKeysStay(t *testing.T) {
@@ -46,7 +106,7 @@ func TestSigningKeysStay(t *testing.T) {
 	seen := map[string]string{}
 	first := map[api.SigningAlgorithm][]byte{}
 	for _, c := range []store.Caller{billing, ledger} {
-		for _, a := range api.SigningAlgorithms() {
+		for _, a := range inSoftware() {
 			for _, label := range []string{"host", "deploy"} {
 				public, err := publicOf(t, s, c, label, a, 0)
 				if err != nil {
@@ -195,7 +255,7 @@ func TestSigningWritesNothing(t *testing.T) {
 	}
 	before := generation()
 	for i := range 50 {
-		for _, a := range api.SigningAlgorithms() {
+		for _, a := range inSoftware() {
 			if _, err := publicOf(t, s, billing, fmt.Sprint("label ", i), a, 0); err != nil {
 				t.Fatal(err)
 			}

@@ -54,7 +54,10 @@ func startFrom(t *testing.T, commands string) *agent {
 	if commands == "" {
 		commands = shared.commands
 	}
-	m, err := simulated.Start(commands, filepath.Join(dir, "m"), shared.platform, arguments...)
+	folder := filepath.Join(dir, "m")
+	must(t, os.Mkdir(folder, 0o700))
+	must(t, os.WriteFile(filepath.Join(folder, "config.toml"), []byte("[keys]\ncertify_apps = [\"billing\"]\n"), 0o600))
+	m, err := simulated.Start(commands, folder, shared.platform, arguments...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +85,12 @@ func startFrom(t *testing.T, commands string) *agent {
 func (a *agent) restart(t *testing.T) {
 	t.Helper()
 	must(t, a.Stop())
+	a.boot(t)
+}
+
+// boot starts the agent again, and the machine if that is off.
+func (a *agent) boot(t *testing.T) {
+	t.Helper()
 	m, err := simulated.Start(a.commands, a.Dir, shared.platform, arguments...)
 	if err != nil {
 		t.Fatal(err)

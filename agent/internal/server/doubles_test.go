@@ -201,6 +201,10 @@ func (f *fake) PublicKey(_ context.Context, o Owner, k api.SigningKey) (api.Publ
 	public, _ := signer(o, k.Label)
 	return api.PublicKey{PublicKey: public, Version: max(1, k.Version)}, f.keyErr
 }
+func (f *fake) Certify(_ context.Context, o Owner, r api.CertifyRequest) (api.Certified, error) {
+	public, _ := signer(o, r.Label)
+	return api.Certified{PublicKey: public, Version: max(1, r.Version)}, f.keyErr
+}
 func (f *fake) Seal(context.Context, Owner, api.SealRequest) error { return f.keyErr }
 func (f *fake) Unseal(_ context.Context, o Owner, r api.UnsealRequest) ([]byte, error) {
 	return fmt.Appendf(nil, "%s %s", o.App, r.Name), f.keyErr

@@ -35,6 +35,8 @@ type Keys interface {
 	// returns the private half.
 	Sign(ctx context.Context, o Owner, r api.SignRequest) (api.Signed, error)
 	PublicKey(ctx context.Context, o Owner, k api.SigningKey) (api.PublicKey, error)
+	// Certify has the attestation key certify a key of o that is in the TPM.
+	Certify(ctx context.Context, o Owner, r api.CertifyRequest) (api.Certified, error)
 
 	Seal(ctx context.Context, o Owner, r api.SealRequest) error
 	Unseal(ctx context.Context, o Owner, r api.UnsealRequest) ([]byte, error)
@@ -118,6 +120,9 @@ var keyRoutes = []route{
 		return s.Keys.Sign(ctx, o, r)
 	}).brief(),
 	handle(api.CallPublic, (*Server).publicKey).brief(),
+	owned(api.CallCertify, small, func(ctx context.Context, s *Server, o Owner, r api.CertifyRequest) (any, error) {
+		return s.Keys.Certify(ctx, o, r)
+	}).brief(),
 	owned(api.CallSeal, withSecret, func(ctx context.Context, s *Server, o Owner, r api.SealRequest) (any, error) {
 		defer clear(r.Data)
 		return api.Sealed{Name: r.Name, Bytes: len(r.Data)}, s.Keys.Seal(ctx, o, r)

@@ -35,6 +35,7 @@ func TestKeysAreForTheApp(t *testing.T) {
 		{"POST", api.CallUnseal.Path, `{"name":"token"}`},
 		{"POST", api.CallDiscard.Path, `{"name":"token"}`},
 		{"POST", api.CallSign.Path, `{"label":"host","algorithm":"ed25519","message":"AAAA"}`},
+		{"POST", api.CallCertify.Path, `{"label":"host","algorithm":"tpm-ecdsa-p256","data":"AAAA"}`},
 		{"GET", api.CallPublic.Path + "?label=host&algorithm=ed25519", ""},
 		{"GET", api.CallContract.Path, ""},
 		{"POST", api.CallEvidence.Path, `{"nonce":"AAAAAAAAAAAAAAAAAAAAAA==","signingKey":{"label":"host","algorithm":"ed25519"}}`},

@@ -117,7 +117,13 @@ func (v Secrets) Sign(ctx context.Context, o server.Owner, r api.SignRequest) (a
 	if err != nil {
 		return api.Signed{}, err
 	}
-	out, err := s.Sign(ctx, c, r)
+	sign := s.Sign
+	if sealing.InTPM(r.Algorithm) {
+		sign = func(ctx context.Context, c store.Caller, r api.SignRequest) (api.Signed, error) {
+			return v.signInTPM(ctx, s, c, r)
+		}
+	}
+	out, err := sign(ctx, c, r)
 	v.learn(ctx, err)
 	return out, err
 }
@@ -128,7 +134,13 @@ func (v Secrets) PublicKey(ctx context.Context, o server.Owner, k api.SigningKey
 	if err != nil {
 		return api.PublicKey{}, err
 	}
-	out, err := s.PublicKey(ctx, c, k)
+	public := s.PublicKey
+	if sealing.InTPM(k.Algorithm) {
+		public = func(ctx context.Context, c store.Caller, k api.SigningKey) (api.PublicKey, error) {
+			return v.publicInTPM(ctx, s, c, k)
+		}
+	}
+	out, err := public(ctx, c, k)
 	v.learn(ctx, err)
 	return out, err
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -51,7 +52,8 @@ type Config struct {
 	Device     *startup.Part[*tpm.Device]
 	Apps       *startup.Part[*apps.Apps]
 	Platform   *reports.Watched
-	Folder     string // of the sealed blobs; the lock of the state folder covers it
+	AK         func() (*tpmkeys.AK, bool) // attestation key in use, and whether there is one
+	Folder     string                     // of the sealed blobs; the lock of the state folder covers it
 	TPM        config.TPM
 	Keys       config.Keys
 	Log        *slog.Logger
@@ -60,8 +62,9 @@ type Config struct {
 // A Vault is the store of sealed blobs, or the reason why there is none. Its methods may
 // be called by many goroutines.
 type Vault struct {
-	c     Config
-	tried chan struct{} // closed by Run after the first attempt to open the store
+	c       Config
+	tried   chan struct{}   // closed by Run after the first attempt to open the store
+	appKeys tpmkeys.AppKeys // keys of apps in the TPM
 
 	mu    sync.Mutex   // guards all below
 	store *store.Store // nil until it opens; written by Run, with folder and err

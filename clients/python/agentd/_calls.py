@@ -245,6 +245,20 @@ OPERATIONS: dict[str, Operation] = {
             Member("user_data", "userData", "bytes", False, "body"),
         ),
     ),
+    "certify": Operation(
+        "certify",
+        "POST",
+        "/v1/keys/certify",
+        "client",
+        90,
+        4194304,
+        (
+            Member("label", "label", "text", True, "body"),
+            Member("algorithm", "algorithm", "text", True, "body"),
+            Member("data", "data", "bytes", True, "body"),
+            Member("version", "version", ("integer", 4294967295), False, "body"),
+        ),
+    ),
     "derive": Operation(
         "derive",
         "POST",
@@ -874,6 +888,29 @@ class ClientCalls(Caller):
         """
         return self._answer(types.RecordedEvent, OPERATIONS["emit"], {"domain": domain, "content": content, "digest": digest}, timeout)
 
+    def certify(
+        self,
+        label: str,
+        algorithm: Literal["ed25519", "ecdsa-p256", "ecdsa-p384", "tpm-ecdsa-p256"],
+        data: Octets,
+        *,
+        version: int | None = None,
+        timeout: float | None = None,
+    ) -> types.Certified:
+        """Have the attestation key certify that a signing key of the calling app is in the TPM.
+        Only for apps that keys.certify_apps names.
+
+        label: What the key is for, 1 to 1024 bytes.
+
+        algorithm: "tpm-ecdsa-p256".
+
+        data: What the certification is over, 1 to 64 bytes: a nonce, or a digest that a
+        protocol asks for.
+
+        version: Version of the app's root; default: the current one.
+        """
+        return self._answer(types.Certified, OPERATIONS["certify"], {"label": label, "algorithm": algorithm, "data": data, "version": version}, timeout)
+
     def derive(
         self,
         label: str,
@@ -904,7 +941,7 @@ class ClientCalls(Caller):
 
         label: What the key is for, 1 to 1024 bytes.
 
-        algorithm: Algorithm of the key: ed25519, ecdsa-p256 or ecdsa-p384.
+        algorithm: Algorithm of the key: ed25519, ecdsa-p256, ecdsa-p384 or tpm-ecdsa-p256.
 
         version: Version of the app's root; 0: the current one.
         """
@@ -936,7 +973,7 @@ class ClientCalls(Caller):
     def sign(
         self,
         label: str,
-        algorithm: Literal["ed25519", "ecdsa-p256", "ecdsa-p384"],
+        algorithm: Literal["ed25519", "ecdsa-p256", "ecdsa-p384", "tpm-ecdsa-p256"],
         *,
         digest: Octets | None = None,
         message: Octets | None = None,
@@ -947,7 +984,7 @@ class ClientCalls(Caller):
 
         label: What the key is for, 1 to 1024 bytes.
 
-        algorithm: "ed25519", "ecdsa-p256" or "ecdsa-p384".
+        algorithm: "ed25519", "ecdsa-p256", "ecdsa-p384" or "tpm-ecdsa-p256".
 
         digest: Its digest, for ECDSA: SHA-256 with P-256, SHA-384 with P-384.
 

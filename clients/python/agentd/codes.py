@@ -21,6 +21,7 @@ class Code(StrEnum):
     BODY_TIMEOUT = "body-timeout"
     BODY_TOO_LARGE = "body-too-large"
     BUSY = "busy"
+    CERTIFY_NOT_PERMITTED = "certify-not-permitted"
     CONTAINER_CONFIG = "container-config"
     CONTAINER_IMAGE = "container-image"
     CONTAINER_ROOT = "container-root"
@@ -216,6 +217,11 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "Unavailable",
         "Too many requests are waiting",
         "try again in a few seconds; `retryAfter` says how many",
+    ),
+    "certify-not-permitted": (
+        "NotPermitted",
+        "Not permitted to have keys certified",
+        "name the app in `certify_apps` of the table `[keys]` of /etc/agentd/config.toml and restart the agent",
     ),
     "container-config": (
         "Misuse",

@@ -334,6 +334,39 @@ class Caller(Members):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Certified(Members):
+    """Certified is the answer of POST /v1/keys/certify: the TPM's word about a signing key that it
+    has, signed by the attestation key (TPM 2.0 Part 3, section 18.2). keys.Certification checks
+    it.
+    """
+
+    public: bytes
+    """TPMT_PUBLIC of the key."""
+    public_key: bytes
+    """The same public half, DER SubjectPublicKeyInfo."""
+    attest: bytes
+    """TPMS_ATTEST over the key's name, with the data as extraData."""
+    signature: bytes
+    """TPMT_SIGNATURE of the AK over attest."""
+    ak_public: bytes
+    """TPMT_PUBLIC of the AK."""
+    version: int
+    """Version of the app's root that was used."""
+    ak_certificate: bytes | None = None
+    """Certificate of the AK that the platform made, X.509 DER, unverified."""
+
+    MEMBERS: ClassVar[tuple[Member, ...]] = (
+        Member("public", "public", "bytes", True),
+        Member("public_key", "publicKey", "bytes", True),
+        Member("attest", "attest", "bytes", True),
+        Member("signature", "signature", "bytes", True),
+        Member("ak_public", "akPublic", "bytes", True),
+        Member("version", "version", ("integer", 4294967295), True),
+        Member("ak_certificate", "akCertificate", "bytes", False),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Container(Members):
     """A Container is the container that a process is in, as the agent measured it before its first
     process ran: the log has an event of it.
@@ -1779,8 +1812,8 @@ class SigningKey(Members):
 
     label: str
     """What the key is for, 1 to 1024 bytes."""
-    algorithm: Literal["ed25519", "ecdsa-p256", "ecdsa-p384"] | str
-    """"ed25519", "ecdsa-p256" or "ecdsa-p384"."""
+    algorithm: Literal["ed25519", "ecdsa-p256", "ecdsa-p384", "tpm-ecdsa-p256"] | str
+    """"ed25519", "ecdsa-p256", "ecdsa-p384" or "tpm-ecdsa-p256"."""
     version: int | None = None
     """Version of the app's root; default: the current one."""
 

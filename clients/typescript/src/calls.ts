@@ -145,6 +145,15 @@ export const operations = {
     { name: "userData", kind: "bytes", required: false, in: "body" },
   ],
   },
+  certify: {
+    name: "certify", method: "POST", path: "/v1/keys/certify", socket: "client", seconds: 90, limit: 4194304, answer: "Certified",
+    input: [
+    { name: "label", kind: "text", required: true, in: "body" },
+    { name: "algorithm", kind: "text", required: true, in: "body" },
+    { name: "data", kind: "bytes", required: true, in: "body" },
+    { name: "version", kind: ["integer", 4294967295], required: false, in: "body" },
+  ],
+  },
   derive: {
     name: "derive", method: "POST", path: "/v1/keys/derive", socket: "client", seconds: 90, limit: 4194304, answer: "Derived",
     input: [
@@ -481,6 +490,13 @@ export abstract class ClientCalls extends BothCalls {
   /** Record an event of the calling app, and answer once log and PCR have it. */
   async emit(input: types.EventRequest, options: Options = {}): Promise<types.RecordedEvent> {
     return (await this.call(operations.emit, input, options)) as types.RecordedEvent;
+  }
+  /**
+   * Have the attestation key certify that a signing key of the calling app is in the TPM. Only for
+   * apps that keys.certify_apps names.
+   */
+  async certify(input: types.CertifyRequest, options: Options = {}): Promise<types.Certified> {
+    return (await this.call(operations.certify, input, options)) as types.Certified;
   }
   /** Derive a secret for the calling app, the same after each restart. */
   async derive(input: types.DeriveRequest, options: Options = {}): Promise<types.Derived> {

@@ -20,6 +20,7 @@ export const known: { readonly [code: string]: Known } = {
   "body-timeout": { kind: "Misuse", title: "Body did not arrive", hint: "send the body at once" },
   "body-too-large": { kind: "Misuse", title: "Body is too long", hint: "the table of endpoints has the limit" },
   "busy": { kind: "Unavailable", title: "Too many requests are waiting", hint: "try again in a few seconds; `retryAfter` says how many" },
+  "certify-not-permitted": { kind: "NotPermitted", title: "Not permitted to have keys certified", hint: "name the app in `certify_apps` of the table `[keys]` of /etc/agentd/config.toml and restart the agent" },
   "container-config": { kind: "Misuse", title: "Configuration of the container is not accepted", hint: "start the container again with its engine; the error names the member" },
   "container-image": { kind: "Misuse", title: "Container fits several apps", hint: "tell them apart by `unit` in their declarations, or remove one: `agentctl app list`" },
   "container-root": { kind: "Unavailable", title: "Root file system of the container cannot be measured", hint: "the error names the path; the limits are in docs/containers.md" },

@@ -103,6 +103,21 @@ export const members: { readonly [name: string]: readonly Member[] } = {
     { name: "unit", kind: "text", required: false, in: "" },
     { name: "unitStarted", kind: ["integer", 9007199254740991], required: false, in: "" },
   ],
+  Certified: [
+    { name: "public", kind: "bytes", required: true, in: "" },
+    { name: "publicKey", kind: "bytes", required: true, in: "" },
+    { name: "attest", kind: "bytes", required: true, in: "" },
+    { name: "signature", kind: "bytes", required: true, in: "" },
+    { name: "akPublic", kind: "bytes", required: true, in: "" },
+    { name: "version", kind: ["integer", 4294967295], required: true, in: "" },
+    { name: "akCertificate", kind: "bytes", required: false, in: "" },
+  ],
+  CertifyRequest: [
+    { name: "label", kind: "text", required: true, in: "" },
+    { name: "algorithm", kind: "text", required: true, in: "" },
+    { name: "data", kind: "bytes", required: true, in: "" },
+    { name: "version", kind: ["integer", 4294967295], required: false, in: "" },
+  ],
   Container: [
     { name: "engine", kind: "text", required: true, in: "" },
     { name: "id", kind: "text", required: true, in: "" },

@@ -210,10 +210,41 @@ export interface Caller {
   unitStarted?: number;
 }
 /**
+ * Certified is the answer of POST /v1/keys/certify: the TPM's word about a signing key that it
+ * has, signed by the attestation key (TPM 2.0 Part 3, section 18.2). keys.Certification checks it.
+ */
+export interface Certified {
+  /** TPMT_PUBLIC of the key. */
+  public: Uint8Array;
+  /** The same public half, DER SubjectPublicKeyInfo. */
+  publicKey: Uint8Array;
+  /** TPMS_ATTEST over the key's name, with the data as extraData. */
+  attest: Uint8Array;
+  /** TPMT_SIGNATURE of the AK over attest. */
+  signature: Uint8Array;
+  /** TPMT_PUBLIC of the AK. */
+  akPublic: Uint8Array;
+  /** Version of the app's root that was used. */
+  version: number;
+  /** Certificate of the AK that the platform made, X.509 DER, unverified. */
+  akCertificate?: Uint8Array;
+}
+/** CertifyRequest is the body of POST /v1/keys/certify. */
+export interface CertifyRequest {
+  /** What the key is for, 1 to 1024 bytes. */
+  label: string;
+  /** "tpm-ecdsa-p256". */
+  algorithm: "ed25519" | "ecdsa-p256" | "ecdsa-p384" | "tpm-ecdsa-p256";
+  /** What the certification is over, 1 to 64 bytes: a nonce, or a digest that a protocol asks for. */
+  data: Uint8Array;
+  /** Version of the app's root; default: the current one. */
+  version?: number;
+}
+/**
  * A kind of failure. docs/api.md says what each means. Later versions may add codes: treat one
  * that is not listed by its status.
  */
-export type Code = "activation-failed" | "ak-unusable" | "altered" | "app-changed" | "bad-declaration" | "bad-derived-key" | "bad-key-proof" | "bad-signature" | "body-timeout" | "body-too-large" | "busy" | "container-config" | "container-image" | "container-root" | "container-state" | "counter-behind" | "counter-lost" | "damaged" | "delivery-changed" | "digest-not-authorised" | "disk-changed" | "disk-cipher" | "disk-digest" | "disk-exists" | "disk-failed" | "disk-full" | "disk-header" | "disk-no-recovery" | "disk-older" | "disk-other" | "disk-read-only" | "disk-requirement" | "disk-segment" | "disk-slot" | "disk-token" | "disk-unprepared" | "disk-unproven" | "duplicate-member" | "event-quota" | "event-rate" | "evidence-replayed" | "exists" | "guest-policy-changed" | "handed-over" | "ima-not-permitted" | "ima-not-quoted" | "ima-start" | "ima-too-long" | "ima-unavailable" | "internal" | "interrupted" | "invalid-value" | "later-version" | "log-desynchronised" | "log-full" | "malformed" | "malformed-json" | "malformed-message" | "manifest-lost" | "measurement-failed" | "method-not-allowed" | "missing" | "no-app" | "no-preparation" | "no-recovery" | "no-release-key" | "no-sender" | "no-such-app" | "no-such-disk" | "no-such-path" | "no-such-process" | "no-system-unit" | "no-usable-slot" | "not-found" | "not-permitted" | "not-systemd" | "nothing-to-do" | "old-generation" | "other-app" | "other-associated-data" | "other-chip" | "other-measurement" | "other-preparation" | "other-request" | "other-sender" | "other-store-key" | "other-ticket" | "other-tpm" | "other-unit" | "other-user" | "other-vmpl" | "out-of-resources" | "pcr-mismatch" | "peer-gone" | "peer-unknown" | "platform-absent" | "platform-busy" | "platform-key-wiped" | "platform-malformed" | "platform-other-key" | "platform-refused" | "platform-stale" | "platform-timeout" | "platform-vmpl" | "preparation-expired" | "preparation-used" | "process-not-permitted" | "process-unknown" | "quota-exceeded" | "receipt-forged" | "recipients-needed" | "release-expired" | "release-older" | "release-policy" | "release-signature" | "renamed" | "rolled-back" | "root-unavailable" | "shutting-down" | "start-beyond-log" | "store-in-use" | "store-key-needed" | "successor-refused" | "tcb-below" | "throttled" | "ticket-expired" | "ticket-forged" | "ticket-unknown" | "ticket-used" | "timeout" | "too-many-connections" | "too-many-tickets" | "tpm-cleared" | "tpm-refuses" | "tpm-secret-damaged" | "tpm-secret-missing" | "tpm-timeout" | "tpm-unavailable" | "transfer-too-large" | "truncated" | "unavailable" | "unknown-member" | "unknown-parameter" | "unknown-version" | "upgrade-unfinished" | "weaker-slot" | "wrong-identity" | "wrong-key" | (string & {});
+export type Code = "activation-failed" | "ak-unusable" | "altered" | "app-changed" | "bad-declaration" | "bad-derived-key" | "bad-key-proof" | "bad-signature" | "body-timeout" | "body-too-large" | "busy" | "certify-not-permitted" | "container-config" | "container-image" | "container-root" | "container-state" | "counter-behind" | "counter-lost" | "damaged" | "delivery-changed" | "digest-not-authorised" | "disk-changed" | "disk-cipher" | "disk-digest" | "disk-exists" | "disk-failed" | "disk-full" | "disk-header" | "disk-no-recovery" | "disk-older" | "disk-other" | "disk-read-only" | "disk-requirement" | "disk-segment" | "disk-slot" | "disk-token" | "disk-unprepared" | "disk-unproven" | "duplicate-member" | "event-quota" | "event-rate" | "evidence-replayed" | "exists" | "guest-policy-changed" | "handed-over" | "ima-not-permitted" | "ima-not-quoted" | "ima-start" | "ima-too-long" | "ima-unavailable" | "internal" | "interrupted" | "invalid-value" | "later-version" | "log-desynchronised" | "log-full" | "malformed" | "malformed-json" | "malformed-message" | "manifest-lost" | "measurement-failed" | "method-not-allowed" | "missing" | "no-app" | "no-preparation" | "no-recovery" | "no-release-key" | "no-sender" | "no-such-app" | "no-such-disk" | "no-such-path" | "no-such-process" | "no-system-unit" | "no-usable-slot" | "not-found" | "not-permitted" | "not-systemd" | "nothing-to-do" | "old-generation" | "other-app" | "other-associated-data" | "other-chip" | "other-measurement" | "other-preparation" | "other-request" | "other-sender" | "other-store-key" | "other-ticket" | "other-tpm" | "other-unit" | "other-user" | "other-vmpl" | "out-of-resources" | "pcr-mismatch" | "peer-gone" | "peer-unknown" | "platform-absent" | "platform-busy" | "platform-key-wiped" | "platform-malformed" | "platform-other-key" | "platform-refused" | "platform-stale" | "platform-timeout" | "platform-vmpl" | "preparation-expired" | "preparation-used" | "process-not-permitted" | "process-unknown" | "quota-exceeded" | "receipt-forged" | "recipients-needed" | "release-expired" | "release-older" | "release-policy" | "release-signature" | "renamed" | "rolled-back" | "root-unavailable" | "shutting-down" | "start-beyond-log" | "store-in-use" | "store-key-needed" | "successor-refused" | "tcb-below" | "throttled" | "ticket-expired" | "ticket-forged" | "ticket-unknown" | "ticket-used" | "timeout" | "too-many-connections" | "too-many-tickets" | "tpm-cleared" | "tpm-refuses" | "tpm-secret-damaged" | "tpm-secret-missing" | "tpm-timeout" | "tpm-unavailable" | "transfer-too-large" | "truncated" | "unavailable" | "unknown-member" | "unknown-parameter" | "unknown-version" | "upgrade-unfinished" | "weaker-slot" | "wrong-identity" | "wrong-key" | (string & {});
 /**
  * A Container is the container that a process is in, as the agent measured it before its first
  * process ran: the log has an event of it.
@@ -1237,8 +1268,8 @@ export interface Self {
 export interface SignRequest {
   /** What the key is for, 1 to 1024 bytes. */
   label: string;
-  /** "ed25519", "ecdsa-p256" or "ecdsa-p384". */
-  algorithm: "ed25519" | "ecdsa-p256" | "ecdsa-p384";
+  /** "ed25519", "ecdsa-p256", "ecdsa-p384" or "tpm-ecdsa-p256". */
+  algorithm: "ed25519" | "ecdsa-p256" | "ecdsa-p384" | "tpm-ecdsa-p256";
   /** Its digest, for ECDSA: SHA-256 with P-256, SHA-384 with P-384. */
   digest?: Uint8Array;
   /** What is signed, 1 byte to 64 KiB. */
@@ -1259,8 +1290,8 @@ export interface Signed {
 export interface SigningKey {
   /** What the key is for, 1 to 1024 bytes. */
   label: string;
-  /** "ed25519", "ecdsa-p256" or "ecdsa-p384". */
-  algorithm: "ed25519" | "ecdsa-p256" | "ecdsa-p384" | (string & {});
+  /** "ed25519", "ecdsa-p256", "ecdsa-p384" or "tpm-ecdsa-p256". */
+  algorithm: "ed25519" | "ecdsa-p256" | "ecdsa-p384" | "tpm-ecdsa-p256" | (string & {});
   /** Version of the app's root; default: the current one. */
   version?: number;
 }

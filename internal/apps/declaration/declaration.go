@@ -85,7 +85,7 @@ type LookupUser func(name string) (uint32, error)
 // file. Unknown, repeated or differently-cased keys, wrong types and values without a
 // meaning are a [*Error] with line and column.
 func Parse(name, file string, b []byte, lookup LookupUser) (*Declaration, error) {
-	if err := checkAppName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return nil, &Error{File: file, Problem: err.Error()}
 	}
 	var doc document
@@ -228,9 +228,9 @@ const (
 	maxAppName = 128 // bytes
 )
 
-// checkAppName allows letters, digits, '-', '_' and '.', as in "billing" or
-// "billing-worker". The name enters log, evidence and policies.
-func checkAppName(s string) error {
+// CheckName checks the name of an application. It allows letters, digits, '-', '_' and '.', as in
+// "billing" or "billing-worker". The name enters log, evidence and policies.
+func CheckName(s string) error {
 	if s == "" || len(s) > maxAppName {
 		return fmt.Errorf("app name of %d bytes, want 1 to %d", len(s), maxAppName)
 	}

@@ -82,7 +82,7 @@ func (s *Set) directory(c *Source, dir string) error {
 		if !ok || strings.HasPrefix(file, ".") {
 			continue
 		}
-		if err := checkAppName(name); err != nil {
+		if err := CheckName(name); err != nil {
 			return &Error{File: path.Join(dir, file), Problem: err.Error()}
 		}
 		declared, m, err := s.file(c, fd, dir, file)

@@ -126,10 +126,10 @@ func readPublic(t transport.TPM, h tpm2.TPMHandle) (*keys.Public, error) {
 	return p, nil
 }
 
-// Absent reports whether err says that nothing is at a handle. The TPM says TPM_RC_HANDLE,
-// the reference code of some older ones TPM_RC_REFERENCE_H0.
+// Absent reports whether err says that nothing is at a handle. The TPM says TPM_RC_HANDLE, or of a
+// transient object TPM_RC_REFERENCE_H0 and TPM_RC_REFERENCE_H1: the first and second handle.
 func Absent(err error) bool {
-	return errors.Is(err, tpm2.TPMRCHandle) || errors.Is(err, tpm2.TPMRCReferenceH0)
+	return errors.Is(err, tpm2.TPMRCHandle) || errors.Is(err, tpm2.TPMRCReferenceH0) || errors.Is(err, tpm2.TPMRCReferenceH1)
 }
 
 // ErrParent means that the storage root key of a stored key is at its place and refuses the
