@@ -4,7 +4,10 @@ package client_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
@@ -136,6 +139,46 @@ func ExampleClient_Derive() {
 	defer clear(derived.Secret)
 	fmt.Printf("%d bytes from version %d of the root\n", len(derived.Secret), derived.Version)
 	// Output: 32 bytes from version 1 of the root
+}
+
+// An app asks for a certificate for a key that is in the TPM and never leaves it.
+func ExampleNewSigner() {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // in the place of the TPM
+	if err != nil {
+		log.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer stub(map[string]http.HandlerFunc{
+		"GET /v1/keys/public": func(w http.ResponseWriter, _ *http.Request) {
+			json.NewEncoder(w).Encode(api.PublicKey{PublicKey: der, Version: 1})
+		},
+		"POST /v1/sign": answer(func(r api.SignRequest) any {
+			signature, err := key.Sign(rand.Reader, r.Digest, crypto.SHA256)
+			if err != nil {
+				log.Fatal(err)
+			}
+			return api.Signed{Signature: signature, PublicKey: der, Version: r.Version}
+		}),
+	})()
+
+	var agent client.Client
+	signer, err := client.NewSigner(context.Background(), &agent, api.SigningKey{Label: "tls", Algorithm: api.SignTPMP256})
+	if err != nil {
+		log.Fatal(err)
+	}
+	request, err := x509.CreateCertificateRequest(nil, &x509.CertificateRequest{DNSNames: []string{"billing.example"}}, signer)
+	if err != nil {
+		log.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificateRequest(request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(parsed.DNSNames, parsed.CheckSignature())
+	// Output: [billing.example] <nil>
 }
 
 // An app stores a secret that it was given, and opens it after a restart.
