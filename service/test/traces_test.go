@@ -137,8 +137,8 @@ func TestTraces(t *testing.T) {
 			said  map[string]string
 			parts []string
 		}{
-			"/v1/challenges":                {map[string]string{"agentd.policy": "default", "http.response.status_code": "200"}, []string{"keep a challenge", "read a policy"}},
-			"/v1/appraisals":                {map[string]string{"agentd.policy": "default", "agentd.verdict": "pass", "http.response.status_code": "200"}, []string{"append a record", "read a known log", "read a policy", "take a challenge"}},
+			"/v1/challenges":                {map[string]string{"agentd.policy": "default", "http.response.status_code": "200"}, []string{"ask which policy is in force", "keep a challenge", "read a policy"}},
+			"/v1/appraisals":                {map[string]string{"agentd.policy": "default", "agentd.verdict": "pass", "http.response.status_code": "200"}, []string{"append a record", "ask which policy is in force", "read a known log", "take a challenge"}},
 			"PUT /admin/v1/policies/{name}": {map[string]string{"http.response.status_code": "200"}, []string{"put a policy"}},
 		} {
 			all := c.requests(name)

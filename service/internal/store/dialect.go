@@ -133,12 +133,8 @@ func (t *transaction) insert(ctx context.Context, into string, rows [][]any) err
 	var values []string
 	var args []any
 	for _, row := range rows {
-		var marks []string
-		for _, value := range row {
-			args = append(args, value)
-			marks = append(marks, fmt.Sprintf("$%d", len(args)))
-		}
-		values = append(values, "("+strings.Join(marks, ", ")+")")
+		values = append(values, "("+marks(len(args), len(row))+")")
+		args = append(args, row...)
 	}
 	if len(values) == 0 {
 		return nil

@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 
@@ -15,29 +16,51 @@ import (
 // maxHistory is the largest history that is read, in bytes: logs of 2 MiB give less.
 const maxHistory = 16 << 20
 
+// knownLog is what the table has of a log; of version 0 it has nothing.
+type knownLog struct {
+	version uint64
+	text    []byte
+}
+
 // Known returns what is known of the log of a machine, nil if nothing is.
 func (s *Store) Known(ctx context.Context, ak keys.Name) (*relying.History, error) {
-	var h *relying.History
-	err := s.read(ctx, "read a known log", func(ctx context.Context, q queries) error {
-		var version uint64
-		var text []byte
-		err := q.row(ctx, "SELECT version, history FROM logs WHERE ak = $1", []byte(ak)).Scan(&version, &text)
-		if absent(err) {
+	k, err := s.knows.ask(ctx, string(ak))
+	if err != nil || k.version == 0 {
+		return nil, err
+	}
+	h := &relying.History{Version: k.version}
+	// Here and not where questions gather: a long log takes the time of its own request.
+	if err := strictjson.Decode(k.text, maxHistory, h); err != nil {
+		return nil, fmt.Errorf("store: the known log of %v: %w", ak, err)
+	}
+	return h, nil
+}
+
+func (s *Store) knownLogs(ctx context.Context, all []string) ([]knownLog, error) {
+	var args []any
+	for _, ak := range all {
+		args = append(args, []byte(ak))
+	}
+	found := map[string]knownLog{}
+	err := s.read(ctx, "read known logs", func(ctx context.Context, q queries) error {
+		return q.rows(ctx, func(rows *sql.Rows) error {
+			var ak []byte
+			var k knownLog
+			if err := rows.Scan(&ak, &k.version, &k.text); err != nil {
+				return err
+			}
+			found[string(ak)] = k
 			return nil
-		}
-		if err != nil {
-			return err
-		}
-		h = &relying.History{Version: version}
-		if err := strictjson.Decode(text, maxHistory, h); err != nil {
-			return fault{fmt.Errorf("store: the known log of %v: %w", ak, err)}
-		}
-		return nil
+		}, "SELECT ak, version, history FROM logs WHERE ak IN ("+marks(0, len(all))+")", args...)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return h, nil
+	answers := make([]knownLog, len(all))
+	for i, ak := range all {
+		answers[i] = found[ak]
+	}
+	return answers, nil
 }
 
 // Advance replaces what is known of a log.

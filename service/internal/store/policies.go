@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -60,18 +61,40 @@ func (s *Store) Policy(ctx context.Context, name string, version uint64) (p *Pol
 // InForce returns the newest version of a policy without reading its text. The error is ErrNone if it is
 // not there, or was withdrawn.
 func (s *Store) InForce(ctx context.Context, name string) (version uint64, err error) {
-	err = s.read(ctx, "read which version of a policy is in force", func(ctx context.Context, q queries) error {
-		var digest string
-		err := q.row(ctx, "SELECT version, digest FROM policies WHERE name = $1 ORDER BY version DESC LIMIT 1", name).Scan(&version, &digest)
-		if absent(err) || err == nil && digest == "" {
-			return fault{ErrNone}
-		}
-		return err
+	if version, err = s.forces.ask(ctx, name); err == nil && version == 0 {
+		err = ErrNone
+	}
+	return version, err
+}
+
+func (s *Store) inForce(ctx context.Context, all []string) ([]uint64, error) {
+	names := slices.Compact(slices.Sorted(slices.Values(all)))
+	var args []any
+	for _, name := range names {
+		args = append(args, name)
+	}
+	found := map[string]uint64{}
+	err := s.read(ctx, "ask which policies are in force", func(ctx context.Context, q queries) error {
+		return q.rows(ctx, func(rows *sql.Rows) error {
+			var name, digest string
+			var version uint64
+			if err := rows.Scan(&name, &version, &digest); err != nil {
+				return err
+			}
+			if digest != "" {
+				found[name] = version
+			}
+			return nil
+		}, "SELECT name, version, digest FROM policies AS p WHERE name IN ("+marks(0, len(names))+") AND version = (SELECT max(version) FROM policies AS q WHERE q.name = p.name)", args...)
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return version, nil
+	answers := make([]uint64, len(all))
+	for i, name := range all {
+		answers[i] = found[name]
+	}
+	return answers, nil
 }
 
 // Policies returns the newest version of each policy, without its text, withdrawn ones included.

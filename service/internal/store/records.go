@@ -138,28 +138,7 @@ func (r *records) Append(ctx context.Context, x *relying.Record) (err error) {
 // maxAppends is how many records one transaction appends.
 const maxAppends = 64
 
-// appendAll appends what waits, all in one transaction. While that is committed the next ones gather.
-func (s *Store) appendAll() {
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case first := <-s.appends:
-			all := []*item{first}
-			for more := true; more && len(all) < maxAppends; {
-				select {
-				case next := <-s.appends:
-					all = append(all, next)
-				default:
-					more = false
-				}
-			}
-			s.appendItems(all)
-		}
-	}
-}
-
-// appendItems appends items and tells each of them what came of it.
+// appendItems appends items in one transaction, and tells each of them what came of it.
 func (s *Store) appendItems(all []*item) {
 	errs := make([]error, len(all))
 	err := s.write(s.ctx, "append records", func(ctx context.Context, tx *transaction) error {

@@ -40,7 +40,10 @@ type Store struct {
 	whole  bool // the tables are there; with schema
 
 	appends chan *item
-	ctx     context.Context // ends with Close
+	takes   *gatherer[random, taken]
+	knows   *gatherer[string, knownLog] // by the bytes of the name of an attestation key
+	forces  *gatherer[string, uint64]   // version in force by the name of a policy, 0: none
+	ctx     context.Context             // ends with Close
 	stop    context.CancelFunc
 	ended   sync.WaitGroup
 }
@@ -58,7 +61,10 @@ func start(db *sql.DB, d *dialect, limits Limits) *Store {
 		s.writer = make(chan struct{}, 1)
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.ended.Go(s.appendAll)
+	s.ended.Go(func() { takeAll(s.ctx, s.appends, maxAppends, s.appendItems) })
+	s.takes = gather(s, "take a challenge", s.takeNonces)
+	s.knows = gather(s, "read a known log", s.knownLogs)
+	s.forces = gather(s, "ask which policy is in force", s.inForce)
 	s.ended.Go(s.tidyAll)
 	return s
 }
