@@ -85,6 +85,7 @@ func Run(ctx context.Context, log *slog.Logger, load func() (*settings.Settings,
 		return err
 	}
 	w.current.Store(g)
+	useMemory(&s.Limits)
 	servers, err := w.listen(ctx, s)
 	if err != nil {
 		return err
@@ -141,6 +142,7 @@ func (w *Worker) reload(load func() (*settings.Settings, error)) {
 		return
 	}
 	w.current.Store(g)
+	useMemory(&s.Limits)
 	w.log.Info("the settings were read again", "tokenKeys", len(g.keys))
 }
 
