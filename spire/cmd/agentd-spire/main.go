@@ -42,7 +42,7 @@ func main() {
 	if len(os.Args) == 2 {
 		role = os.Args[1]
 	}
-	switch role { // Serve does not return
+	switch role { // Serve returns when SPIRE ends the plugin
 	case "node-agent":
 		p := new(nodeagent.Plugin)
 		pluginmain.Serve(agentv1.NodeAttestorPluginServer(p), configv1.ConfigServiceServer(p))
