@@ -15,7 +15,7 @@ import (
 )
 
 // documents are the OpenAPI documents of this project, with how many requests have an example.
-var documents = map[string]int{"../../api/openapi.json": 10, "../../relying/openapi.json": 2}
+var documents = map[string]int{"../../api/openapi.json": 10, "../../relying/openapi.json": 2, "../../service/internal/worker/openapi.json": 2}
 
 // openAPI returns a validator of a document, after a change of its text.
 func openAPI(t *testing.T, file, old, replacement string) validator.Validator {
@@ -90,6 +90,7 @@ func testExamples(t *testing.T, file string, least int) {
 			t.Fatal(err)
 		}
 		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer e30.e30.e30") // that of administrators asks for one
 		ok, errs := v.ValidateHttpRequest(r)
 		for _, e := range errs {
 			t.Logf("%s %s: %s: %s", method, path, e.Message, e.Reason)

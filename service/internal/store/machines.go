@@ -18,7 +18,7 @@ import (
 
 // Machine is what is known of a machine under one policy, under which it was accepted before.
 type Machine struct {
-	Policy  string         `json:"policy"`
+	Policy  string         `json:"policy"`  // under which all of this is
 	AK      keys.Name      `json:"ak"`      // name of the attestation key
 	Verdict verify.Verdict `json:"verdict"` // of its last appraisal; "fail" means that the policy refused genuine evidence
 
@@ -147,13 +147,13 @@ func (s *Store) machines(ctx context.Context, which string, args ...any) (all []
 
 // Group is how many machines are alike.
 type Group struct {
-	Policy      string         `json:"policy,omitzero"`
-	Verdict     verify.Verdict `json:"verdict,omitzero"`
-	Product     string         `json:"product,omitzero"`
-	TCB         string         `json:"tcb,omitzero"`
-	Measurement string         `json:"measurement,omitzero"`
-	Within      string         `json:"within,omitzero"` // accepted within this time: "1h", "1d", "7d", or "ever"
-	Machines    uint64         `json:"machines"`
+	Policy      string         `json:"policy,omitzero"`      // name of their policy
+	Verdict     verify.Verdict `json:"verdict,omitzero"`     // of their last appraisal
+	Product     string         `json:"product,omitzero"`     // their product
+	TCB         string         `json:"tcb,omitzero"`         // their reported TCB
+	Measurement string         `json:"measurement,omitzero"` // their launch measurement, hexadecimal
+	Within      string         `json:"within,omitzero"`      // accepted within this time: "1h", "1d", "7d", or "ever"
+	Machines    uint64         `json:"machines"`             // how many they are
 }
 
 // Fleet is a summary of the machines that a filter selects.

@@ -12,7 +12,7 @@ import (
 
 // Policy is one version of a policy.
 type Policy struct {
-	Name     string    `json:"name"`
+	Name     string    `json:"name"`              // as paths have it
 	Version  uint64    `json:"version"`           // 1 for the first of its name
 	Digest   string    `json:"digest,omitzero"`   // SHA-256 of the text, hexadecimal; absent if this version withdraws the policy
 	Text     string    `json:"text,omitzero"`     // as docs/policy.md describes it

@@ -27,84 +27,6 @@ import (
 	"github.com/cvm-agentd/agentd/verify/ear"
 )
 
-// act answers one request of an administrator: with a value for JSON, a [webPage], a problem, or an
-// error of the store.
-type act func(w *Worker, by string, r *http.Request) (any, error)
-
-var acts = map[string]act{
-	"GET /admin/v1/policies":                 listPolicies,
-	"GET /admin/v1/policies/{name}":          getPolicy,
-	"PUT /admin/v1/policies/{name}":          putPolicy,
-	"DELETE /admin/v1/policies/{name}":       withdrawPolicy,
-	"GET /admin/v1/enrolments":               listEnrolments,
-	"POST /admin/v1/enrolments":              addEnrolment,
-	"POST /admin/v1/enrolments/{ak}/approve": approve,
-	"DELETE /admin/v1/enrolments/{ak}":       removeEnrolment,
-	"GET /admin/v1/records":                  listRecords,
-	"GET /admin/v1/records/{sequence}":       getRecord,
-	"GET /admin/v1/records/{sequence}/page":  getPage,
-	"GET /admin/v1/head":                     getHead,
-	"GET /admin/v1/machines":                 listMachines,
-	"GET /admin/v1/fleet":                    getFleet,
-	"GET /admin/v1/fleet/page":               getFleetPage,
-}
-
-// administration returns the handler of administrators.
-func (w *Worker) administration() http.Handler {
-	mux := http.NewServeMux()
-	for pattern, f := range acts {
-		mux.Handle(pattern, w.traced(pattern, func(out http.ResponseWriter, r *http.Request) { w.act(f, out, r) }))
-	}
-	mux.HandleFunc("/", func(out http.ResponseWriter, _ *http.Request) {
-		refuse(out, problem(api.CodeNoSuchPath, "docs/verifier-service.md has the paths and their methods"))
-	})
-	// A browser sends the certificate of an administrator with what a page of others has it send.
-	guard := http.NewCrossOriginProtection()
-	guard.SetDenyHandler(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
-		refuse(out, problem(api.CodeNotPermitted, "a page of another origin asked for a change"))
-	}))
-	return guard.Handler(mux)
-}
-
-// traced has the traces of requests tell what they did, under a name.
-func (w *Worker) traced(name string, h http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
-		answer := &status{ResponseWriter: out}
-		ctx, part := w.traces.Request(r)
-		h(answer, r.WithContext(ctx))
-		part.Name(name)
-		part.Answered(answer.code)
-		part.End(nil)
-	})
-}
-
-// act answers a request of an administrator.
-func (w *Worker) act(f act, out http.ResponseWriter, r *http.Request) {
-	by, refusal := w.administrator(r)
-	if refusal != nil {
-		refuse(out, refusal)
-		return
-	}
-	answer, err := f(w, by, r)
-	if p, is := errors.AsType[*api.Problem](err); is {
-		refuse(out, p)
-		return
-	}
-	media, b := "text/html; charset=utf-8", []byte(nil)
-	if web, ok := answer.(webPage); ok {
-		b = web
-	} else if err == nil {
-		media = "application/json"
-		b, err = strictjson.Encode(answer)
-	}
-	if err != nil {
-		w.refuse(out, err)
-		return
-	}
-	head(out, media)
-	_, _ = out.Write(b) // the client is gone
-}
-
 // administrator returns the name of an administrator: that of the certificate, which the connection
 // has verified, or of the token. A token that does not count is not made up for by a certificate.
 func (w *Worker) administrator(r *http.Request) (string, *api.Problem) {
@@ -136,16 +58,18 @@ func (w *Worker) administrator(r *http.Request) (string, *api.Problem) {
 	return name, nil
 }
 
-// query returns the parameters of a request, of which only these may be there, each once.
-func query(r *http.Request, known ...string) (map[string]string, error) {
-	out := map[string]string{}
+// query refuses a request that has other parameters than these, or one of them twice.
+func query(r *http.Request, known []string) error {
 	for name, values := range r.URL.Query() {
-		if !slices.Contains(known, name) || len(values) != 1 {
-			return nil, problem(api.CodeUnknownParameter, "want each of these at most once: "+strings.Join(known, ", "))
+		if slices.Contains(known, name) && len(values) == 1 {
+			continue
 		}
-		out[name] = values[0]
+		if len(known) == 0 {
+			return problem(api.CodeUnknownParameter, "this path takes none")
+		}
+		return problem(api.CodeUnknownParameter, "want each of these at most once: "+strings.Join(known, ", "))
 	}
-	return out, nil
+	return nil
 }
 
 // number returns a number of a path or a parameter, 0 if that is empty.
@@ -177,37 +101,33 @@ func body(r *http.Request, limit int, v any) error {
 	return nil
 }
 
+// PolicyList is the newest version of each policy.
+type PolicyList struct {
+	Policies []*store.Policy `json:"policies"` // without their texts; one without a digest was withdrawn
+}
+
 func listPolicies(w *Worker, _ string, r *http.Request) (any, error) {
-	if _, err := query(r); err != nil {
-		return nil, err
-	}
 	all, err := w.store.Policies(r.Context())
-	return struct {
-		Policies []*store.Policy `json:"policies"`
-	}{all}, err
+	return PolicyList{all}, err
 }
 
 func getPolicy(w *Worker, _ string, r *http.Request) (any, error) {
-	q, err := query(r, "version")
-	if err != nil {
-		return nil, err
-	}
-	n, err := number(q["version"], "version")
+	n, err := number(r.URL.Query().Get("version"), "version")
 	if err != nil {
 		return nil, err
 	}
 	return w.store.Policy(r.Context(), r.PathValue("name"), n)
 }
 
-// putPolicyBody is the body of a request that puts a policy.
-type putPolicyBody struct {
+// PutPolicy is the body of a request that puts a policy.
+type PutPolicy struct {
 	Text     string  `json:"text"`              // as docs/policy.md describes it, signed if [policies] has keys
 	Audience string  `json:"audience,omitzero"` // party that tokens are for; absent: no tokens
 	After    *uint64 `json:"after,omitzero"`    // version that it follows, 0 for none; absent: any
 }
 
 func putPolicy(w *Worker, by string, r *http.Request) (any, error) {
-	var q putPolicyBody
+	var q PutPolicy
 	if err := body(r, verify.MaxSignedPolicy+verify.MaxSignedPolicy/2+64<<10, &q); err != nil { // escapes make it longer
 		return nil, err
 	}
@@ -253,23 +173,22 @@ func withdrawPolicy(w *Worker, by string, r *http.Request) (any, error) {
 	return p, err
 }
 
+// EnrolmentList is a page of enrolments.
+type EnrolmentList struct {
+	Enrolments []*keys.Listed `json:"enrolments"` // at most 100, in the order of their keys
+}
+
 func listEnrolments(w *Worker, _ string, r *http.Request) (any, error) {
-	q, err := query(r, "state", "after")
-	if err != nil {
-		return nil, err
-	}
-	state := keys.State(q["state"])
+	state := keys.State(r.URL.Query().Get("state"))
 	if !slices.Contains([]keys.State{"", keys.Pending, keys.Approved}, state) {
 		return nil, problem(api.CodeInvalidValue, "state: want pending or approved")
 	}
-	after, err := name(q["after"])
+	after, err := name(r.URL.Query().Get("after"))
 	if err != nil {
 		return nil, err
 	}
 	all, err := w.store.Enrolments(r.Context(), state, after)
-	return struct {
-		Enrolments []*keys.Listed `json:"enrolments"`
-	}{all}, err
+	return EnrolmentList{all}, err
 }
 
 // name returns the name of an attestation key, nil if it is empty.
@@ -291,12 +210,12 @@ func addEnrolment(w *Worker, by string, r *http.Request) (any, error) {
 	if err := e.Check(); err != nil {
 		return nil, problem(api.CodeInvalidValue, err.Error())
 	}
-	return changedEnrolment{e.AK, keys.Pending}, w.store.Enrol(r.Context(), &e, by, time.Now())
+	return ChangedEnrolment{e.AK, keys.Pending}, w.store.Enrol(r.Context(), &e, by, time.Now())
 }
 
-// changedEnrolment is the answer to a change of an enrolment.
-type changedEnrolment struct {
-	AK    keys.Name  `json:"ak"`
+// ChangedEnrolment is the answer to a change of an enrolment.
+type ChangedEnrolment struct {
+	AK    keys.Name  `json:"ak"`             // name of the attestation key
 	State keys.State `json:"state,omitzero"` // absent: it was removed
 }
 
@@ -305,7 +224,7 @@ func approve(w *Worker, by string, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return changedEnrolment{ak, keys.Approved}, w.store.Approve(r.Context(), ak, by, time.Now())
+	return ChangedEnrolment{ak, keys.Approved}, w.store.Approve(r.Context(), ak, by, time.Now())
 }
 
 func removeEnrolment(w *Worker, by string, r *http.Request) (any, error) {
@@ -313,33 +232,32 @@ func removeEnrolment(w *Worker, by string, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return changedEnrolment{AK: ak}, w.store.Unenrol(r.Context(), ak, by, time.Now())
+	return ChangedEnrolment{AK: ak}, w.store.Unenrol(r.Context(), ak, by, time.Now())
 }
 
-// shownRecord is a record as administrators get it. The hash is over the text of the entry.
-type shownRecord struct {
-	Hash      string         `json:"hash"`
-	Entry     string         `json:"entry"`
-	Appraisal jsontext.Value `json:"appraisal,omitzero"` // absent in lists, and if it was deleted
+// Record is an entry of the chain of records.
+type Record struct {
+	Hash      string         `json:"hash"`               // of the entry, hexadecimal
+	Entry     string         `json:"entry"`              // line of the chain, over which the hash is
+	Appraisal jsontext.Value `json:"appraisal,omitzero"` // as POST /v1/appraisals answers it; absent in lists, of changes, and if it was deleted
 
 	entry *store.Entry
 }
 
+// RecordList is a page of records.
+type RecordList struct {
+	Records []Record `json:"records"` // at most 100, in their order, without appraisals
+}
+
 func listRecords(w *Worker, _ string, r *http.Request) (any, error) {
-	q, err := query(r, "after")
-	if err != nil {
-		return nil, err
-	}
-	n, err := number(q["after"], "after")
+	n, err := number(r.URL.Query().Get("after"), "after")
 	if err != nil {
 		return nil, err
 	}
 	all, err := w.store.Entries(r.Context(), n)
-	var out struct {
-		Records []shownRecord `json:"records"`
-	}
+	var out RecordList
 	for _, x := range all {
-		out.Records = append(out.Records, shownRecord{Hash: x.Hash, Entry: string(x.Line)})
+		out.Records = append(out.Records, Record{Hash: x.Hash, Entry: string(x.Line)})
 	}
 	return out, err
 }
@@ -347,7 +265,7 @@ func listRecords(w *Worker, _ string, r *http.Request) (any, error) {
 func getRecord(w *Worker, _ string, r *http.Request) (any, error) { return w.record(r) }
 
 // record returns the record that a request names, with its appraisal.
-func (w *Worker) record(r *http.Request) (*shownRecord, error) {
+func (w *Worker) record(r *http.Request) (*Record, error) {
 	n, err := number(r.PathValue("sequence"), "sequence")
 	if err != nil || n == 0 {
 		return nil, problem(api.CodeInvalidValue, "want the number of a record")
@@ -359,7 +277,7 @@ func (w *Worker) record(r *http.Request) (*shownRecord, error) {
 	if len(all) == 0 || all[0].Entry.Sequence != n {
 		return nil, store.ErrNone
 	}
-	out := &shownRecord{Hash: all[0].Hash, Entry: string(all[0].Line), entry: all[0].Entry}
+	out := &Record{Hash: all[0].Hash, Entry: string(all[0].Line), entry: all[0].Entry}
 	if out.Appraisal, err = w.store.Appraisal(r.Context(), n); err != nil || out.Appraisal == nil {
 		return out, err
 	}

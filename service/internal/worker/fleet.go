@@ -28,9 +28,6 @@ var fleetSource string
 // maxFilter is the longest value of a filter, in bytes.
 const maxFilter = 256
 
-// parameters are those of a filter, in the order in which links have them.
-var parameters = []string{"policy", "verdict", "product", "tcb", "measurement", "older"}
-
 // olders are the ages by which machines are selected.
 var olders = map[string]time.Duration{"1h": time.Hour, "1d": 24 * time.Hour, "7d": 7 * 24 * time.Hour}
 
@@ -44,11 +41,10 @@ type selection struct {
 }
 
 func selected(r *http.Request, now time.Time) (*selection, error) {
-	q, err := query(r, append([]string{"after"}, parameters...)...)
-	if err != nil {
-		return nil, err
-	}
-	for name, value := range q {
+	q := map[string]string{}
+	for name := range r.URL.Query() {
+		value := r.URL.Query().Get(name)
+		q[name] = value
 		if len(value) > maxFilter || !text.Shown(value) {
 			return nil, problem(api.CodeInvalidValue, fmt.Sprintf("%s: want at most %d bytes that can be shown", name, maxFilter))
 		}
@@ -67,6 +63,7 @@ func selected(r *http.Request, now time.Time) (*selection, error) {
 	}
 	if s.after != "" {
 		policy, ak, _ := strings.Cut(s.after, " ")
+		var err error
 		if s.ak, err = name(ak); err != nil || s.ak == nil || !settings.PolicyName.MatchString(policy) {
 			return nil, problem(api.CodeInvalidValue, "after: want it as the page before has it")
 		}
@@ -78,14 +75,14 @@ func selected(r *http.Request, now time.Time) (*selection, error) {
 // with returns the address of a page with some parameters changed, in pairs of name and value.
 func (s *selection) with(changes ...string) string {
 	set := map[string]string{}
-	for _, p := range parameters {
+	for _, p := range filters {
 		set[p] = s.values[p]
 	}
 	for i := 0; i < len(changes); i += 2 {
 		set[changes[i]] = changes[i+1]
 	}
 	var parts []string
-	for _, p := range append(parameters, "after") {
+	for _, p := range ofMachines {
 		if set[p] != "" {
 			parts = append(parts, p+"="+url.QueryEscape(set[p]))
 		}
@@ -93,15 +90,15 @@ func (s *selection) with(changes ...string) string {
 	return "?" + strings.Join(parts, "&")
 }
 
-// machinesPage is a page of machines.
-type machinesPage struct {
-	Machines []*store.Machine `json:"machines"`
-	After    string           `json:"after,omitzero"` // of the next page, if there may be one
+// MachineList is a page of machines.
+type MachineList struct {
+	Machines []*store.Machine `json:"machines"`       // at most 100
+	After    string           `json:"after,omitzero"` // parameter for the next page, if there may be one
 }
 
-func (w *Worker) machines(r *http.Request, s *selection) (*machinesPage, error) {
+func (w *Worker) machines(r *http.Request, s *selection) (*MachineList, error) {
 	all, err := w.store.Machines(r.Context(), s.filter, s.policy, s.ak)
-	out := &machinesPage{Machines: all}
+	out := &MachineList{Machines: all}
 	if n := len(all); n == store.MaxPage {
 		out.After = all[n-1].Policy + " " + all[n-1].AK.String()
 	}
@@ -121,9 +118,6 @@ func getFleet(w *Worker, _ string, r *http.Request) (any, error) {
 	s, err := selected(r, now)
 	if err != nil {
 		return nil, err
-	}
-	if s.after != "" {
-		return nil, problem(api.CodeUnknownParameter, "after is of a list of machines, and not of a summary")
 	}
 	return w.store.Fleet(r.Context(), s.filter, now)
 }
@@ -153,7 +147,7 @@ type fleetView struct {
 	Policy  string
 	Style   template.CSS
 	Now     time.Time
-	List    *machinesPage
+	List    *MachineList
 	Filters []struct{ Name, Value, Without string }
 }
 
@@ -211,7 +205,7 @@ func getFleetPage(w *Worker, _ string, r *http.Request) (any, error) {
 	if v.List, err = w.machines(r, s); err != nil {
 		return nil, err
 	}
-	for _, p := range parameters {
+	for _, p := range filters {
 		if s.values[p] != "" {
 			v.Filters = append(v.Filters, struct{ Name, Value, Without string }{p, s.values[p], s.with(p, "")})
 		}

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package server
+package openapi
 
 import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -70,19 +71,35 @@ func (l *lint) head() {
 	for _, path := range [][]string{{"openapi"}, {"info", "title"}, {"info", "version"}, {"info", "description"}, {"info", "license", "name"}, {"info", "license", "identifier"}, {"info", "contact", "url"}} {
 		l.want(textAt(l.doc, path...) != "", "%v is missing", path)
 	}
-	_, secured := l.doc["security"].([]any)
+	ways, secured := l.doc["security"].([]any)
 	l.want(secured, "security does not say that there is none")
+	l.security(ways)
 	servers := list(l.doc, "servers")
 	l.want(len(servers) > 0, "no server")
 	for _, s := range servers {
 		url := textAt(s, "url")
-		l.want(url != "" && !strings.HasSuffix(url, "/") && !strings.Contains(url, "example."), "server %q", url)
+		l.want(url == "/" || url != "" && !strings.HasSuffix(url, "/") && !strings.Contains(url, "example."), "server %q", url)
 	}
 	names := map[string]bool{}
 	for _, tag := range list(l.doc, "tags") {
 		name := textAt(tag, "name")
 		l.want(!names[name] && textAt(tag, "description") != "", "tag %q: twice, or without a description", name)
 		names[name] = true
+	}
+}
+
+// security compares the ways to authenticate with those that are defined.
+func (l *lint) security(ways []any) {
+	defined := members(l.doc, "components", "securitySchemes")
+	used := map[string]bool{}
+	for _, w := range ways {
+		for name := range members(w) {
+			l.want(defined[name] != nil, "security %s is not defined", name)
+			used[name] = true
+		}
+	}
+	for name, s := range defined {
+		l.want(used[name] && textAt(s, "type") != "" && textAt(s, "description") != "", "security %s is not used, or not described", name)
 	}
 }
 
@@ -208,27 +225,50 @@ func (l *lint) schema(where string, x tree) {
 func (l *lint) unused() {
 	b, _ := json.Marshal(l.doc)
 	for kind := range members(l.doc, "components") {
+		if kind == "securitySchemes" { // named, and not referred to
+			continue
+		}
 		for name := range members(l.doc, "components", kind) {
 			l.want(strings.Contains(string(b), `"#/components/`+kind+"/"+name+`"`), "%s %s is not used", kind, name)
 		}
 	}
 }
 
-// TestOpenAPIRules: linters find nothing in the document, and would find each of these mistakes.
-func TestOpenAPIRules(t *testing.T) {
-	whole := read(t, openAPIFile)
-	for _, f := range lintOf([]byte(whole)) {
-		t.Error(f)
+// read returns a document of this project.
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile("../../" + file)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return b
+}
+
+// TestRules: linters find nothing in each document.
+func TestRules(t *testing.T) {
+	for _, file := range []string{"api/openapi.json", "relying/openapi.json", "service/internal/worker/openapi.json"} {
+		for _, f := range lintOf(read(t, file)) {
+			t.Errorf("%s: %s", file, f)
+		}
+	}
+}
+
+// TestMistakes: each of these mistakes is found.
+func TestMistakes(t *testing.T) {
+	whole := read(t, "api/openapi.json")
 	post := func(d tree) tree { return members(d, "paths", "/v1/evidence", "post") }
 	measure := func(d tree) tree { return members(d, "paths", "/v1/apps/{name}/measure", "post") }
 	schemas := func(d tree) tree { return members(d, "components", "schemas") }
 	for name, spoil := range map[string]func(tree){
-		"no license":        func(d tree) { delete(members(d, "info"), "license") },
-		"no contact":        func(d tree) { delete(members(d, "info"), "contact") },
-		"no server":         func(d tree) { d["servers"] = []any{} },
-		"a server of docs":  func(d tree) { members(list(d, "servers")[0])["url"] = "http://example.com" },
-		"no security":       func(d tree) { delete(d, "security") },
+		"no license":       func(d tree) { delete(members(d, "info"), "license") },
+		"no contact":       func(d tree) { delete(members(d, "info"), "contact") },
+		"no server":        func(d tree) { d["servers"] = []any{} },
+		"a server of docs": func(d tree) { members(list(d, "servers")[0])["url"] = "http://example.com" },
+		"no security":      func(d tree) { delete(d, "security") },
+		"unknown security": func(d tree) { d["security"] = []any{tree{"x": []any{}}} },
+		"unused security": func(d tree) {
+			members(d, "components")["securitySchemes"] = tree{"x": tree{"type": "mutualTLS", "description": "x"}}
+		},
 		"a tag twice":       func(d tree) { d["tags"] = append(list(d, "tags"), list(d, "tags")[0]) },
 		"an unused tag":     func(d tree) { d["tags"] = append(list(d, "tags"), tree{"name": "x", "description": "x"}) },
 		"an unknown tag":    func(d tree) { post(d)["tags"] = []any{"x"} },
@@ -262,7 +302,7 @@ func TestOpenAPIRules(t *testing.T) {
 		"a script":           func(d tree) { post(d)["description"] = "<script>" },
 	} {
 		var d tree
-		if err := json.Unmarshal([]byte(whole), &d); err != nil {
+		if err := json.Unmarshal(whole, &d); err != nil {
 			t.Fatal(err)
 		}
 		spoil(d)
