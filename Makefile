@@ -106,7 +106,7 @@ test-tunnel: ## have curl and psql reach nginx and PostgreSQL over tunnels; all 
 	@scripts/setup.sh tunnel
 	@AGENTD_TEST_SERVERS=1 $(GO) test ./test/tunnel/servers -count=1 -v -timeout 20m
 
-test-page: ## open the pages of agentctl verify --html in headless Chromium, with axe-core if npm is there; SCREENSHOTS=DIR keeps pictures
+test-page: ## open the pages of agentctl verify --html and of agentd-verifier in headless Chromium, with axe-core if npm is there; SCREENSHOTS=DIR keeps pictures
 	@GO="$(GO)" SCREENSHOTS="$(SCREENSHOTS)" scripts/test-page.sh
 
 test-vm: ## install the package in a virtual machine and check what the agent promises (root, QEMU)

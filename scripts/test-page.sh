@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Opens the pages of "agentctl verify --html" in headless Chromium, and has axe-core look for barriers.
+# Opens the pages of "agentctl verify --html" and of agentd-verifier in headless Chromium, and has axe-core
+# look for barriers.
 # As root on a Debian-like system it installs Chromium. It has npm fetch axe-core; if npm is not there,
 # the rules of axe-core are not checked.
 #
@@ -26,6 +27,9 @@ if [ -n "${SCREENSHOTS:-}" ]; then
 	AGENTD_TEST_SCREENSHOTS=$(cd "$SCREENSHOTS" && pwd)
 	export AGENTD_TEST_SCREENSHOTS
 fi
+mkdir "$work/service"
+(cd service && AGENTD_TEST_PAGES="$work/service" "$GO" test ./test -run '^TestPagesForBrowsers$' -count=1)
+export AGENTD_TEST_SERVICE_PAGES="$work/service"
 AGENTD_TEST_CHROMIUM=$(command -v chromium)
 export AGENTD_TEST_CHROMIUM
 "$GO" test ./test/browser -count=1 -timeout 20m "$@"

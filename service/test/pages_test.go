@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -73,4 +75,35 @@ func TestPageOfRecord(t *testing.T) {
 	if !strings.Contains(w.Output(), "another appraisal than record 3") {
 		t.Errorf("the log:\n%s", w.Output())
 	}
+}
+
+// TestPagesForBrowsers keeps pages of a worker in the folder AGENTD_TEST_PAGES, for a browser to open.
+func TestPagesForBrowsers(t *testing.T) {
+	dir := os.Getenv("AGENTD_TEST_PAGES")
+	if dir == "" {
+		t.Skip("keeps pages for a browser: make test-page runs this")
+	}
+	b := newBed(t, false)
+	w := b.start("one")
+	keep := func(name, path string) {
+		t.Helper()
+		status, media, body := w.page("/admin/v1/" + path)
+		if err := os.WriteFile(filepath.Join(dir, name+".html"), []byte(body), 0o600); err != nil || status != 200 || !strings.HasPrefix(media, "text/html") {
+			t.Fatalf("%s: %d, %s, %v", path, status, media, err)
+		}
+	}
+	keep("fleet-empty", "fleet/page")
+	w.put(b.alice(), "default", easy, "", nil) // record 1
+	w.put(b.alice(), "web", easy, "", nil)     // record 2
+	w.appraise("", nil)
+	w.appraise("", func(r *evidencetest.Recipe) { r.AK = evidencetest.ECCKey('b') })
+	w.appraise("/p/web", nil)
+	w.appraise("", func(r *evidencetest.Recipe) {
+		r.Report.Body = func(b []byte) { copy(b[evidencetest.AtMeasurement:], strings.Repeat("\x01", 48)) }
+	})
+	w.appraise("", func(r *evidencetest.Recipe) { r.Report.Body = func(b []byte) { b[evidencetest.AtVMPL] = 2 } })
+	keep("fleet", "fleet/page")
+	keep("fleet-selected", "fleet/page?policy=default&verdict=pass&product=genoa")
+	keep("record-accepted", "records/3/page")
+	keep("record-refused", "records/7/page")
 }

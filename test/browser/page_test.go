@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -81,6 +82,34 @@ func TestPages(t *testing.T) {
 					v.keyboard()
 				}
 				v.silent(p.file)
+			})
+		}
+	}
+}
+
+// TestServicePages opens the pages of agentd-verifier in the folder AGENTD_TEST_SERVICE_PAGES.
+func TestServicePages(t *testing.T) {
+	c, ctx := launch(t)
+	files, err := filepath.Glob(filepath.Join(os.Getenv("AGENTD_TEST_SERVICE_PAGES"), "*.html"))
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%d pages, %v: make test-page makes them", len(files), err)
+	}
+	rules := axe(t)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".html")
+		for _, l := range looks {
+			t.Run(name+"/"+l.name, func(t *testing.T) {
+				v := &visit{c, ctx, t}
+				v.open(file, l)
+				if l.axe && rules != "" {
+					v.axe(rules)
+				}
+				v.fits()
+				if name != "fleet-empty" { // whose tables have no rows
+					v.tables()
+				}
+				v.shoot(name + "-" + l.name)
+				v.silent(file)
 			})
 		}
 	}
