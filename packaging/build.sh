@@ -4,7 +4,7 @@
 # tarball of agentctl for other systems. The client libraries go into OUT/clients: a .deb of
 # that in Python, and, if tsc is installed, a package for npm of that in TypeScript. A tarball
 # of agentd-conformance goes into OUT/conformance: no machine needs it. A .deb and a .rpm of the
-# plugins of SPIRE go into OUT/spire. Two runs over the same sources with the same Go and tsc make the
+# plugins of SPIRE go into OUT/spire, and those of agentd-verifier into OUT/verifier. Two runs over the same sources with the same Go and tsc make the
 # same bytes.
 #
 # SIGN, a key of gpg, signs what was built: packaging/sign.sh says how.
@@ -49,12 +49,15 @@ rm -rf "$STAGE"
 mkdir -p "$STAGE"
 
 make -s build COMMANDS="agentd agentd-gate agentctl agentd-container agentd-conformance" OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
-make -s spire OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
+make -s spire verifier OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
 (cd tools && "$GO" build -trimpath -o "$STAGE/" ./manpage ./notices github.com/goreleaser/nfpm/v2/cmd/nfpm)
 "$STAGE/notices" ./cmd/agentd-conformance | gzip -9n >"$STAGE/licenses-agentd-conformance.gz"
-for name in agentd agentctl agentd-spire; do
-	module=.
-	[ $name != agentd-spire ] || module=spire
+for name in agentd agentctl agentd-spire agentd-verifier; do
+	case $name in
+	agentd-spire) module=spire ;;
+	agentd-verifier) module=service ;;
+	*) module=. ;;
+	esac
 	(cd $module && "$STAGE/notices" ./cmd/$name) >"$STAGE/licenses-$name"
 	{
 		cat packaging/copyright
@@ -70,28 +73,33 @@ page() {
 	title=$3
 	shift 3
 	"$STAGE/manpage" -name "$name" -section "$section" -title "$title" -date "$date" -version "$source_version" \
-		-see "agentd(8) agentctl(1) agentd-config.toml(5) agentd-apps.d(5) agentd-policy(5)" "$@" >"$STAGE/$name.$section"
+		-see "$see" "$@" >"$STAGE/$name.$section"
 	gzip -9n "$STAGE/$name.$section"
 }
+see="agentd(8) agentctl(1) agentd-config.toml(5) agentd-apps.d(5) agentd-policy(5)"
 # Manuals are made from the help, which programs for this machine print.
 host=$(mktemp -d)
 trap 'rm -rf "$host"' EXIT
 if [ "$GOARCH" = "$("$GO" env GOHOSTARCH)" ]; then
-	cp "$STAGE/agentd" "$STAGE/agentctl" "$host"
+	cp "$STAGE/agentd" "$STAGE/agentctl" "$STAGE/agentd-verifier" "$host"
 else
-	GOARCH="" make -s build COMMANDS="agentd agentctl" OUT="$host" GO="$GO"
+	GOARCH="" make -s build verifier COMMANDS="agentd agentctl" OUT="$host" GO="$GO"
 fi
 page agentctl 1 "ask for evidence, verify it, and have applications measured" -program "$host/agentctl" -commands
 page agentd 8 "attestation agent for confidential virtual machines" -program "$host/agentd" -markdown packaging/agentd.8.md
 page agentd-config.toml 5 "configuration of agentd" -markdown docs/configuration.md
 page agentd-apps.d 5 "declarations of applications for agentd" -markdown docs/apps.md
 page agentd-policy 5 "which evidence agentctl verify accepts" -markdown docs/policy.md
+see="agentd-verifier(8) agentd-verifier-config.toml(5) agentctl(1) agentd-policy(5)"
+page agentd-verifier 8 "verify the evidence of confidential virtual machines for others" -program "$host/agentd-verifier" -markdown packaging/verifier/agentd-verifier.8.md
+sed -n '/^## Configuration$/,/^## Administrators$/{/^## /!p}' docs/verifier-service.md >"$host/configuration.md"
+page agentd-verifier-config.toml 5 "configuration of agentd-verifier" -markdown "$host/configuration.md"
 for shell in bash zsh fish; do "$host/agentctl" completion $shell >"$STAGE/agentctl.$shell"; done
 
 gzip -9nc CHANGELOG.md >"$STAGE/changelog.gz"
 maintainer="agentd maintainers <maintainers@agentd.invalid>"
 note="Built from the source of version $source_version; its CHANGELOG.md says what changed."
-for name in agentd agentctl agentd-spire python3-agentd; do
+for name in agentd agentctl agentd-spire agentd-verifier python3-agentd; do
 	gzip -9n >"$STAGE/changelog.Debian-$name.gz" <<CHANGELOG
 $name ($VERSION-1) unstable; urgency=medium
 
@@ -127,6 +135,10 @@ cp api/schemas/agentctl/*.json "$STAGE/doc/schemas/agentctl/"
 done >"$STAGE/documents"
 
 sed "s,](\([a-z0-9-]*\.md\),]($home/blob/main/docs/\1,g" docs/spire.md >"$STAGE/spire.md"
+mkdir -p "$STAGE/verifier"
+for page in verifier-service service; do
+	sed "s,](\.\./\([^)]*\)),]($home/blob/main/\1),g; s,](\([a-z0-9-]*\.md\),]($home/blob/main/docs/\1,g" docs/$page.md >"$STAGE/verifier/$page.md"
+done
 
 # The scripts, with what they share.
 for script in deb/postinst deb/prerm deb/postrm rpm/post rpm/preun rpm/postun; do
@@ -134,10 +146,13 @@ for script in deb/postinst deb/prerm deb/postrm rpm/post rpm/preun rpm/postun; d
 	sed -e '/^#include dropins.sh$/{r packaging/dropins.sh' -e 'd}' packaging/$script >"$STAGE/scripts/$script"
 done
 
-mkdir -p "$out/spire"
-for name in agentd agentctl agentd-spire; do
-	target=$out
-	[ $name != agentd-spire ] || target=$out/spire
+mkdir -p "$out/spire" "$out/verifier"
+for name in agentd agentctl agentd-spire agentd-verifier; do
+	case $name in
+	agentd-spire) target=$out/spire ;;
+	agentd-verifier) target=$out/verifier ;;
+	*) target=$out ;;
+	esac
 	sed "s|\${STAGE_RELATIVE}|$STAGE_RELATIVE|; /depends:/s|\${VERSION}|$VERSION|; /^# documents\$/{r $STAGE/documents
 d}" packaging/$name.yaml >"$STAGE/$name-rpm.yaml"
 	sed '/^changelog:/d; s/ type: doc,//' "$STAGE/$name-rpm.yaml" >"$STAGE/$name-deb.yaml"
@@ -207,6 +222,7 @@ if [ -n "$SIGN" ]; then
 	packaging/sign.sh "$SIGN" "$out"/clients/*
 	packaging/sign.sh "$SIGN" "$out"/conformance/*
 	packaging/sign.sh "$SIGN" "$out"/spire/*
+	packaging/sign.sh "$SIGN" "$out"/verifier/*
 fi
 # shellcheck disable=SC2086
-ls -l $built "$out"/clients/* "$out"/conformance/* "$out"/spire/*
+ls -l $built "$out"/clients/* "$out"/conformance/* "$out"/spire/* "$out"/verifier/*

@@ -402,6 +402,90 @@ else
 	bad "agentd-spire: its version is another one"
 fi
 
+# The service for relying parties: with its configuration it starts, and ends when it is told to.
+verifier=$(ls "$out"/verifier/agentd-verifier_*.deb)
+verifier_rpm=$(ls "$out"/verifier/agentd-verifier-*.rpm)
+if lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$verifier" >"$work/lintian" 2>&1; then
+	ok "lintian: agentd-verifier: no errors, no warnings, $(grep -c '^agentd-verifier:' packaging/lintian-overrides-agentd-verifier) overrides"
+else
+	cat "$work/lintian"
+	bad "lintian: agentd-verifier"
+fi
+PATH="$work/bin:$PATH" rpmlint -c packaging/rpmlint.toml "$verifier_rpm" >"$work/rpmlint" 2>&1 || true
+if grep -q ' 0 errors, 0 warnings,' "$work/rpmlint"; then
+	ok "rpmlint: agentd-verifier: no errors, no warnings"
+else
+	cat "$work/rpmlint"
+	bad "rpmlint: agentd-verifier"
+fi
+mkdir "$work/verifier"
+dpkg-deb -x "$verifier" "$work/verifier"
+for page in 8/agentd-verifier.8 5/agentd-verifier-config.toml.5; do
+	if ! gzip -dc "$work/verifier/usr/share/man/man$page.gz" | LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 - 2>"$work/man" >"$work/page" || [ -s "$work/man" ] || [ "$(wc -l <"$work/page")" -lt 60 ]; then
+		cat "$work/man"
+		bad "manual page ${page#*/} of agentd-verifier: $(wc -l <"$work/page") lines"
+	fi
+done
+case "$(gzip -dc "$work/verifier/usr/share/doc/agentd-verifier/licenses.gz" | words)" in
+*"$licence"*pgx*) ;;
+*) bad "licence: not in agentd-verifier" ;;
+esac
+own=$work/verifier-rpm
+stubs "$own"
+rm -f "$own/calls/log"
+mkdir -p "$own/run/systemd/system"
+in_own() { rpm --root "$own" --dbpath /var/lib/rpm "$@" >"$work/rpm.out" 2>&1 && said; }
+# called WORDS...: checks which programs the scripts of the package called, and in which order.
+called() {
+	printf '%s\n' "$@" >"$work/want"
+	diff "$work/want" "$own/calls/log" || bad "agentd-verifier: the scripts called other programs than on the left"
+	rm -f "$own/calls/log"
+}
+if ! in_own -i --nodeps --ignorearch "$verifier_rpm" || [ -s "$work/rpm.log" ]; then
+	cat "$work/rpm.log"
+	bad "rpm: agentd-verifier does not install"
+fi
+called "systemd-sysusers agentd-verifier.conf" "systemctl daemon-reload" "systemctl --no-reload preset agentd-verifier.service"
+(cd "$work/verifier" && find . -type f) | grep -Ev '^\./usr/share/lintian/|changelog\.Debian' | while read -r file; do cmp "$work/verifier/$file" "$own/$file" || echo "differs: $file"; done >"$work/contents" 2>&1
+[ ! -s "$work/contents" ] || { cat "$work/contents"; bad "agentd-verifier: deb and rpm differ"; }
+grep -q '^disable agentd-verifier.service$' "$own/usr/lib/systemd/system-preset/80-agentd-verifier.preset" || bad "rpm: agentd-verifier is enabled when it is installed"
+in_own -U --force --nodeps --ignorearch "$verifier_rpm" || bad "rpm: upgrade of agentd-verifier"
+called "systemd-sysusers agentd-verifier.conf" "systemctl daemon-reload" "systemctl daemon-reload" "systemctl try-restart agentd-verifier.service"
+echo "# changed" >>"$own/etc/agentd-verifier/config.toml"
+in_own -e --nodeps agentd-verifier || bad "rpm: removal of agentd-verifier"
+called "systemctl --no-reload disable agentd-verifier.service" "systemctl stop agentd-verifier.service" "systemctl daemon-reload"
+[ -e "$own/etc/agentd-verifier/config.toml.rpmsave" ] || bad "rpm: removal takes the configuration"
+dpkg-deb --ctrl-tarfile "$verifier" | tar -xf - -C "$own"
+for call in "/postinst configure" "/prerm upgrade 2" "/postinst configure 1" "/prerm remove" "/postrm remove" "/postrm purge"; do
+	# shellcheck disable=SC2086 # words
+	chroot "$own" $call >>"$work/removed" 2>&1 || bad "deb: agentd-verifier: $call"
+done
+deb="deb-systemd-helper unmask agentd-verifier.service
+deb-systemd-helper update-state agentd-verifier.service
+systemctl --system daemon-reload"
+called "systemd-sysusers agentd-verifier.conf" "$deb" "systemd-sysusers agentd-verifier.conf" "$deb" "deb-systemd-invoke try-restart agentd-verifier.service" \
+	"deb-systemd-invoke stop agentd-verifier.service" "deb-systemd-helper mask agentd-verifier.service" "systemctl --system daemon-reload" \
+	"deb-systemd-helper purge agentd-verifier.service" "deb-systemd-helper unmask agentd-verifier.service" "systemctl --system daemon-reload"
+[ "$(cat "$own/conffiles")" = /etc/agentd-verifier/config.toml ] || bad "deb: agentd-verifier: configuration files: $(cat "$own/conffiles")"
+mkdir "$work/state"
+sed "s,127.0.0.1:8443,127.0.0.1:0,; s,/var/lib/agentd-verifier,$work/state," "$work/verifier/etc/agentd-verifier/config.toml" >"$work/state/config.toml"
+program=$work/verifier/usr/sbin/agentd-verifier
+"$program" check --config "$work/state/config.toml" >"$work/state/said" 2>&1 || { cat "$work/state/said"; bad "agentd-verifier: its configuration cannot be used"; }
+"$program" serve --config "$work/state/config.toml" 2>"$work/state/log" &
+served=$!
+address=
+for _ in $(seq 300); do
+	address=$(sed -n 's/.*serving.*clients=\(127[0-9.:]*\).*/\1/p' "$work/state/log")
+	[ -z "$address" ] || break
+	sleep 0.1
+done
+if [ "$(curl -sS "http://$address/readyz")" = ok ] && [ "$(curl -sS "http://$address/v1/challenges" -d '{}' | jq -r .code)" = no-such-path ] && kill -TERM "$served" && wait "$served"; then
+	ok "agentd-verifier: serves with the configuration of the package, and ends; $(wc -c <"$program") bytes, in deb and rpm, and the calls of their scripts"
+else
+	cat "$work/state/log"
+	bad "agentd-verifier: does not serve"
+fi
+
 # The kit for other verifiers, without the source: its own adapter and the agentctl of the tarball pass
 # some cases, and a verifier that accepts everything does not.
 mkdir "$work/kit"

@@ -17,7 +17,7 @@ packaging/build.sh "$work/first"
 mkdir -p "$work/another/folder"
 tar -c --exclude=./.git --exclude=./dist --exclude=./bin . | tar -x -m -C "$work/another/folder"
 (cd "$work/another/folder" && packaging/build.sh "$work/second" >/dev/null)
-for package in "$work"/first/*.* "$work"/first/clients/* "$work"/first/conformance/* "$work"/first/spire/*; do
+for package in "$work"/first/*.* "$work"/first/clients/* "$work"/first/conformance/* "$work"/first/spire/* "$work"/first/verifier/*; do
 	if ! cmp "$package" "$work/second/${package#"$work/first/"}"; then
 		echo "FAIL  two builds differ"
 		echo "packages: FAILED"

@@ -19,6 +19,9 @@ import (
 	"github.com/cvm-agentd/agentd/verify/ear"
 )
 
+// MaxDrain is the longest time that a worker serves after it was told to end, in seconds.
+const MaxDrain = 300
+
 // MaxText is the largest configuration that is read, in bytes.
 const MaxText = 256 << 10
 
@@ -179,7 +182,7 @@ func (s *Settings) checkNumbers(no refuse) {
 		{"limits.rate", l.Rate, 1, 1_000_000}, {"limits.burst", l.Burst, 1, 1_000_000}, {"limits.at_once", l.AtOnce, 1, 10_000},
 		{"limits.client_at_once", l.ClientAtOnce, 1, 10_000}, {"limits.body", l.Body, 64 << 10, relying.MaxBody}, {"limits.connections", l.Connections, 1, 1_000_000},
 		{"limits.challenges", l.Challenges, 1, 10_000_000}, {"limits.challenge_seconds", l.ChallengeSeconds, int(relying.MinLifetime / time.Second), int(relying.MaxLifetime / time.Second)},
-		{"limits.machines", l.Machines, 1, 10_000_000}, {"server.drain_seconds", s.Server.DrainSeconds, 0, 300}, {"database.connections", s.Database.Connections, 2, 1000},
+		{"limits.machines", l.Machines, 1, 10_000_000}, {"server.drain_seconds", s.Server.DrainSeconds, 0, MaxDrain}, {"database.connections", s.Database.Connections, 2, 1000},
 		{"policies.threshold", s.Policies.Threshold, 1, 100}, {"policies.number", s.Policies.Number, 0, verify.MaxPolicyNumber},
 		{"tracing.percent", s.Tracing.Percent, 0, 100},
 		{"authority.lifetime_seconds", s.Authority.LifetimeSeconds, 60, int(relying.MaxCertificateLifetime / time.Second)},

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/net/netutil"
 	"golang.org/x/time/rate"
 
@@ -95,13 +96,16 @@ func Run(ctx context.Context, log *slog.Logger, load func() (*settings.Settings,
 		go func() { failed <- x.serve() }()
 	}
 	log.Info("serving", "clients", servers[0].listener.Addr().String())
+	w.notify(daemon.SdNotifyReady)
 	w.tellHead(ctx)
 	heads := time.NewTicker(10 * time.Minute)
 	defer heads.Stop()
 	for {
 		select {
 		case <-reload:
+			w.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 			w.reload(load)
+			w.notify(daemon.SdNotifyReady)
 		case <-heads.C:
 			w.tellHead(ctx)
 		case err := <-failed:
@@ -115,12 +119,22 @@ func Run(ctx context.Context, log *slog.Logger, load func() (*settings.Settings,
 // endTraces sends what waits for the collector. A collector that does not answer must not keep the
 // process for long.
 func (w *Worker) endTraces() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), tracesPatience)
 	defer cancel()
 	if err := w.traces.Close(ctx); err != nil {
 		w.log.Warn("the last traces are lost, since the collector does not take them", "error", err)
 	}
 }
+
+// notify tells systemd a state (sd_notify(3)). Without systemd it does nothing.
+func (w *Worker) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		w.log.Warn("systemd could not be told", "state", state, "error", err)
+	}
+}
+
+// tracesPatience is how long the last traces may take.
+const tracesPatience = 5 * time.Second
 
 // reload exchanges what settings and files say. If they cannot be used, what was in force stays.
 func (w *Worker) reload(load func() (*settings.Settings, error)) {
@@ -266,6 +280,7 @@ const endPatience = 30 * time.Second
 // late, and then waits for the requests that are under way.
 func (w *Worker) drain(servers []*server, wait time.Duration) error {
 	w.draining.Store(true)
+	w.notify(daemon.SdNotifyStopping)
 	w.log.Info("draining", "seconds", wait.Seconds())
 	time.Sleep(wait)
 	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
