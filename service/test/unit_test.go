@@ -28,7 +28,7 @@ func TestTellsSystemd(t *testing.T) {
 	t.Cleanup(func() { m.Close() })
 	t.Setenv("NOTIFY_SOCKET", m.Address)
 	b := newBed(t, false)
-	b.database = `url = "postgres://tester@127.0.0.1:1/postgres?sslmode=disable"` // where nothing listens
+	b.database = `url = "postgres://tester@127.0.0.1:1/postgres?sslmode=disable"` // at which nothing listens
 	w := b.start("one")
 	said := make(chan string, 16)
 	go func() {
