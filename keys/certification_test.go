@@ -143,7 +143,7 @@ func TestCertification(t *testing.T) {
 	}
 }
 
-// TestCertificationRefused: each fault is found by the check that is for it.
+// TestCertificationRefused: case 152. Each fault is found by the check that is for it.
 func TestCertificationRefused(t *testing.T) {
 	attributes := func(change func(*tpm2.TPMAObject)) func(*certification) {
 		return func(c *certification) { change(&c.public.ObjectAttributes) }

@@ -122,3 +122,25 @@ func TestEveryRouteIsFlooded(t *testing.T) {
 		}
 	}
 }
+
+// Case 106: an app that has the TPM make key after key, which takes the TPM longest, keeps neither a unit
+// that starts, nor evidence, nor the keys of another app waiting.
+func TestKeysInTheTPMAreFlooded(t *testing.T) {
+	m := switchOnAs(t, setup{config: "[keys]\nwrites_per_minute = 65536\ncertify_apps = [\"other\"]\n"})
+	own := m.asVictim(party{Method: "POST", Path: api.CallSign.Path, Body: `{"label":"host","algorithm":"tpm-ecdsa-p256","message":"AAAA"}`})
+	for name, attack := range map[string]party{
+		"a new key each time": {Path: api.CallSign.Path, Body: `{"label":"%N","algorithm":"tpm-ecdsa-p256","message":"AAAA"}`},
+		"one certified key":   {Path: api.CallCertify.Path, Body: api.CallCertify.Example},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := *m
+			m.t = t
+			attack.Connections, attack.Method = 64, "POST"
+			flood := m.asOther(attack)
+			for _, work := range []party{m.measure(), m.anchored(), own} {
+				work.Requests, work.For, work.Pause = 30, 0, time.Millisecond
+				m.compare(work, 5, flood)
+			}
+		})
+	}
+}

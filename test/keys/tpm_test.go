@@ -43,7 +43,7 @@ func (a *agent) certify(t *testing.T, unit, key string, data []byte) (c certifie
 	return c, p
 }
 
-// TestKeysInTheTPM: a key is certified by the AK that evidence names, and is the same after restarts of
+// TestKeysInTheTPM: case 151. A key is certified by the AK that evidence names, and is the same after restarts of
 // agent and machine. Label, version and application tell keys apart, and many ask at once.
 func TestKeysInTheTPM(t *testing.T) {
 	a := start(t)

@@ -99,15 +99,15 @@ func (v *Vault) mayCertify(c store.Caller) error {
 
 // Certify has the attestation key certify a key of the app of o that is in the TPM.
 func (v Secrets) Certify(ctx context.Context, o server.Owner, r api.CertifyRequest) (out api.Certified, err error) {
-	ctx, s, c, err := v.forApp(ctx, o)
-	if err != nil {
-		return out, err
-	}
 	if !sealing.InTPM(r.Algorithm) {
 		return out, problem.Invalid("/algorithm", fmt.Sprintf("%q, want %q: the TPM certifies keys that it has", r.Algorithm, api.SignTPMP256))
 	}
 	if len(r.Data) < 1 || len(r.Data) > keys.MaxCertificationData {
 		return out, problem.Invalid("/data", fmt.Sprintf("%d bytes, want 1 to %d", len(r.Data), keys.MaxCertificationData))
+	}
+	ctx, s, c, err := v.forApp(ctx, o)
+	if err != nil {
+		return out, err
 	}
 	if err := v.mayCertify(c); err != nil {
 		return out, err

@@ -138,6 +138,45 @@ func TestContractOf(t *testing.T) {
 	}
 }
 
+// TestCertifyRequests: case 152. Only a key in the TPM is certified, over 1 to 64 bytes, and only for an app that
+// the configuration names and that is measured.
+func TestCertifyRequests(t *testing.T) {
+	d := Secrets{with(nil)}
+	d.c.Keys.CertifyApps = []string{"billing"}
+	for _, c := range []struct {
+		a     api.SigningAlgorithm
+		n     int
+		where string
+	}{
+		{api.SignP256, 32, "/algorithm"}, {"", 32, "/algorithm"}, {"tpm", 32, "/algorithm"},
+		{api.SignTPMP256, 0, "/data"}, {api.SignTPMP256, 65, "/data"}, {api.SignTPMP256, 1, ""}, {api.SignTPMP256, 64, ""},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // nothing is up: what is not refused would wait
+		_, err := d.Certify(ctx, server.Owner{App: "billing"}, api.CertifyRequest{Label: "acme", Algorithm: c.a, Data: make([]byte, c.n)})
+		var p *api.Problem
+		if refused := errors.As(err, &p); refused != (c.where != "") || refused && (p.Code != api.CodeInvalidValue || p.Where != c.where) {
+			t.Errorf("%q, %d bytes: %v", c.a, c.n, err)
+		}
+	}
+	caller := func(name string, digest evidence.Digest) store.Caller {
+		return store.Caller{App: sealing.App{Name: name}, Digest: digest}
+	}
+	for _, c := range []struct {
+		c    store.Caller
+		want api.Code
+	}{
+		{caller("billing", evidence.Digest{1}), ""},
+		{caller("billing", evidence.Digest{}), api.CodeDigestNotAuthorised},
+		{caller("bill", evidence.Digest{1}), api.CodeCertifyNotPermitted},
+		{caller("", evidence.Digest{1}), api.CodeCertifyNotPermitted},
+	} {
+		if err := d.mayCertify(c.c); (err == nil) != (c.want == "") || err != nil && !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v, want %q", c.c, err, c.want)
+		}
+	}
+}
+
 // TestWithdrawnApp: a declaration that went away between two requests gives no keys.
 func TestWithdrawnApp(t *testing.T) {
 	d := Secrets{with(nil)}

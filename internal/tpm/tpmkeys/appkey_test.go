@@ -4,6 +4,7 @@ package tpmkeys_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/internal/platform/soft/google"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
@@ -63,7 +65,7 @@ func certifyApp(s transport.TPM, a *tpmkeys.AppKeys, ak *tpmkeys.AK, m, data []b
 	return c, err
 }
 
-// A key is the same after restarts of program and TPM, whether it comes from a saved context or is
+// case 151: a key is the same after restarts of program and TPM, whether it comes from a saved context or is
 // made again; every byte of what it is made from matters, and so does the TPM. No slot of the TPM
 // stays in use.
 func TestAppKey(t *testing.T) {
@@ -186,7 +188,7 @@ func TestCertify(t *testing.T) {
 	}
 }
 
-// A quote, and a certification of another kind of object, is not a certification of a key.
+// case 152: a quote, and a certification of another kind of object, is not a certification of a key.
 func TestCertificationOfOthers(t *testing.T) {
 	s := swtpm.Start(t)
 	ak := provision(t, s, nil)
@@ -222,7 +224,9 @@ func TestAppKeyAuthorization(t *testing.T) {
 		auth[i] = b%255 + 1
 	}
 	var a tpmkeys.AppKeys
+	var secrets [][]byte
 	err := a.Use(tap, m, none, func(k *tpmkeys.AppKey) error {
+		secrets = tpmkeys.AppSecret(k)
 		digest := sha256.Sum256(nil)
 		if _, err := k.Sign(tap, digest[:]); err != nil {
 			return err
@@ -249,6 +253,11 @@ func TestAppKeyAuthorization(t *testing.T) {
 	}
 	if bytes.Contains(tap.all.Bytes(), auth) {
 		t.Error("the authorization value was sent in the clear")
+	}
+	for _, left := range secrets {
+		if !bytes.Equal(left, make([]byte, 32)) {
+			t.Errorf("after its use %x is left in memory", left)
+		}
 	}
 }
 
@@ -283,5 +292,149 @@ func TestAppKeysAtOnce(t *testing.T) {
 		if err := d.Do(t.Context(), func(transport.TPM) error { s.Reboot(); return nil }); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Attestation keys that a platform made certify keys of applications too, of ECC and of RSA.
+func TestCertifyByPlatform(t *testing.T) {
+	s := swtpm.Start(t)
+	authority, err := google.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := authority.Provision(s, google.Instance); err != nil {
+		t.Fatal(err)
+	}
+	var a tpmkeys.AppKeys
+	for _, choice := range []tpmkeys.AKChoice{tpmkeys.AKGCPECC, tpmkeys.AKGCPRSA} {
+		ak, err := tpmkeys.Google(s, choice, none)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := certifyApp(s, &a, ak, material(1), []byte("nonce"))
+		if err == nil {
+			_, err = c.Check(ak.Public(), []byte("nonce"))
+		}
+		if err != nil {
+			t.Errorf("%s: %v", choice, err)
+		}
+		if err := ak.Flush(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A TPM without room to keep the storage root key, and with an owner, has slots enough: for that key,
+// the attestation key, and the key of the application.
+func TestAppKeyWithoutRoom(t *testing.T) {
+	s := swtpm.Start(t)
+	secret := []byte("owner")
+	setAuth(t, s, tpm2.TPMRHOwner, secret)
+	owned := tpmkeys.Auths{Owner: secret}
+	fillPersistent(t, s, secret)
+	ak, err := tpmkeys.Provision(s, nil, owned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a tpmkeys.AppKeys
+	for range 2 {
+		if err := a.Use(s, material(1), owned, func(k *tpmkeys.AppKey) error {
+			_, err := k.Certify(s, ak, []byte("nonce"))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if n := transients(t, s); n != 1 {
+			t.Errorf("%d transient objects are loaded, want that of the attestation key alone", n)
+		}
+	}
+	var auth *tpmkeys.AuthError
+	if err := new(tpmkeys.AppKeys).Use(s, material(1), none, nil); !errors.As(err, &auth) || auth.Hierarchy != "owner" {
+		t.Errorf("without the owner's authorization: %v", err)
+	}
+	if n := transients(t, s); n != 1 {
+		t.Errorf("%d transient objects are loaded after a refusal", n)
+	}
+}
+
+// fillPersistent keeps keys until the TPM has no room for another.
+func fillPersistent(t *testing.T, s transport.TPM, owner []byte) {
+	t.Helper()
+	auth := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(owner)}
+	rsp, err := tpm2.CreatePrimary{PrimaryHandle: auth, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for place := tpm2.TPMHandle(0x81000100); place < 0x81000200; place++ {
+		_, err := tpm2.EvictControl{Auth: auth, ObjectHandle: tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, PersistentHandle: place}.Execute(s)
+		if errors.Is(err, tpm2.TPMRCNVSpace) {
+			flushTransients(t, s)
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("the TPM has room for 256 keys")
+}
+
+// case 151: a caller leaves during each command in turn. The next one has its key, and no slot of the TPM stays
+// in use.
+func TestAppKeyCallerLeaves(t *testing.T) {
+	s := swtpm.Start(t)
+	p := s.Listen()
+	d, err := tpm.Open(t.Context(), p.Address(), tpm.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	var want string
+	left := 0
+	for n := 1; ; n++ {
+		ctx, leave := context.WithCancel(t.Context())
+		seen := 0
+		p.Inject(func([]byte) (f swtpm.Fault) {
+			if seen++; seen == n {
+				leave()
+			}
+			return f
+		})
+		var a tpmkeys.AppKeys
+		sign := func(ctx context.Context) error {
+			return d.Do(ctx, func(s transport.TPM) error {
+				return a.Use(s, material(1), none, func(k *tpmkeys.AppKey) error {
+					digest := sha256.Sum256(nil)
+					_, err := k.Sign(s, digest[:])
+					return err
+				})
+			})
+		}
+		err := sign(ctx)
+		p.Inject(nil)
+		if err != nil {
+			left++
+		}
+		leave()
+		if err := d.Do(t.Context(), func(s transport.TPM) error {
+			name := appPublic(t, s, &a, material(1)).Name().String()
+			if want == "" {
+				want = name
+			}
+			if name != want {
+				t.Errorf("after a caller left at command %d: another key", n)
+			}
+			if held := transients(t, s); held != 0 {
+				t.Errorf("after a caller left at command %d: %d objects are loaded", n, held)
+			}
+			return nil
+		}); err != nil {
+			t.Fatalf("after a caller left at command %d: %v", n, err)
+		}
+		if seen < n {
+			break
+		}
+	}
+	if left < 5 {
+		t.Errorf("%d callers left in the middle", left)
 	}
 }

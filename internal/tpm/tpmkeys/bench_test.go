@@ -3,6 +3,7 @@
 package tpmkeys_test
 
 import (
+	"crypto/sha256"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2/transport"
@@ -35,5 +36,27 @@ func BenchmarkQuote(b *testing.B) {
 	})
 	if err != nil {
 		b.Fatal(err)
+	}
+}
+
+// A signature with a key of an application: from its saved context, and when the key is made first.
+func BenchmarkAppKeySign(b *testing.B) {
+	s := swtpm.Start(b)
+	digest := sha256.Sum256(nil)
+	for name, keys := range map[string]func(*tpmkeys.AppKeys) *tpmkeys.AppKeys{
+		"saved": func(a *tpmkeys.AppKeys) *tpmkeys.AppKeys { return a },
+		"made":  func(*tpmkeys.AppKeys) *tpmkeys.AppKeys { return new(tpmkeys.AppKeys) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			var a tpmkeys.AppKeys
+			for b.Loop() {
+				if err := keys(&a).Use(s, material(1), none, func(k *tpmkeys.AppKey) error {
+					_, err := k.Sign(s, digest[:])
+					return err
+				}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
