@@ -3,7 +3,10 @@
 package test
 
 import (
+	"bytes"
 	"os"
+	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/spiffe/spire-plugin-sdk/pluginmain"
@@ -17,12 +20,13 @@ import (
 const (
 	record = "record" // the agent's side of ours, which also writes each answer to the file of its second argument
 	replay = "replay" // the same, which answers every challenge with that file
+	pad    = "pad"    // the same, which adds white space to answers until they have as many bytes as its second argument says
 )
 
 // TestMain runs the tests, or is a plugin that SPIRE's agent started.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && (os.Args[1] == record || os.Args[1] == replay) {
-		p := &middle{does: os.Args[1], file: os.Args[2]}
+	if len(os.Args) == 3 && slices.Contains([]string{record, replay, pad}, os.Args[1]) {
+		p := &middle{does: os.Args[1], with: os.Args[2]}
 		pluginmain.Serve(agentv1.NodeAttestorPluginServer(p), configv1.ConfigServiceServer(p))
 		os.Exit(0) // SPIRE's agent ended it
 	}
@@ -34,7 +38,7 @@ func TestMain(m *testing.M) {
 // middle is between a server and our agent's side.
 type middle struct {
 	nodeagent.Plugin
-	does, file string
+	does, with string
 }
 
 // AidAttestation has our side answer, and reads or changes what it says.
@@ -53,17 +57,25 @@ func (t *tapped) Send(r *agentv1.PayloadOrChallengeResponse) error {
 	if answer == nil {
 		return t.NodeAttestor_AidAttestationServer.Send(r)
 	}
-	if t.by.does == record {
-		if err := os.WriteFile(t.by.file, answer, 0o600); err != nil {
-			return err
-		}
-		return t.NodeAttestor_AidAttestationServer.Send(r)
-	}
-	old, err := os.ReadFile(t.by.file)
+	answer, err := t.by.change(answer)
 	if err != nil {
 		return err
 	}
 	return t.NodeAttestor_AidAttestationServer.Send(&agentv1.PayloadOrChallengeResponse{
-		Data: &agentv1.PayloadOrChallengeResponse_ChallengeResponse{ChallengeResponse: old},
+		Data: &agentv1.PayloadOrChallengeResponse_ChallengeResponse{ChallengeResponse: answer},
 	})
+}
+
+func (p *middle) change(answer []byte) ([]byte, error) {
+	switch p.does {
+	case record:
+		return answer, os.WriteFile(p.with, answer, 0o600)
+	case replay:
+		return os.ReadFile(p.with)
+	}
+	size, err := strconv.Atoi(p.with)
+	if err != nil {
+		return nil, err
+	}
+	return append(answer, bytes.Repeat([]byte(" "), size-len(answer))...), nil
 }

@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/spire/internal/node"
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
@@ -108,7 +110,7 @@ func TestOne(t *testing.T) {
 				t.Errorf("%v\n%s", err, s.Output())
 			}
 		}},
-		{"killed", s.Kill},
+		{"killed", func() { s.Kill() }}, // the process that runs by then
 	} {
 		end.do()
 		s.run()
@@ -130,6 +132,10 @@ func TestOne(t *testing.T) {
 		return err
 	})
 	a.programsGet()
+
+	large, size := b.machine("large", newer), node.MaxDocument
+	s.refuses("evidence that is too large", large, fmt.Sprintf("evidence of %d bytes", size+1), program, pad, strconv.Itoa(size+1))
+	b.agent(large, true, program, pad, strconv.Itoa(size)).Kill()
 
 	if err := os.Rename(b.write("shop.new", "#!/bin/sh\n# changed\n"), filepath.Join(b.dir, "shop")); err != nil {
 		t.Fatal(err)
