@@ -16,7 +16,7 @@
 //
 //	identity   the agent key, in memory; the digests of executable and configuration
 //	startup    what is up, and why the rest is not
-//	enrol      the attestation key, ak.json in the state folder
+//	enrol      the attestation key, ak.json or ak-rsa.json in the state folder
 //	ledger     the measurement log, the PCR, ledger.json in the state folder
 //	apps       the declarations in force, and what was measured by them
 //	attest     the callers that wait for evidence, and the anchor

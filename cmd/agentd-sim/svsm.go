@@ -12,7 +12,6 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform/choose"
 	device "github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft/svsm"
-	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 // bootSVSM is a guest above an SVSM, which runs the vTPM: swtpm. Reports come by configfs-tsm.
@@ -36,7 +35,7 @@ func bootSVSM(m *machine) (io.ReadWriteCloser, platform.Open, error) {
 		s.AK = func() ([]byte, error) { return ak, nil }
 	}
 	d := &choose.Devices{
-		SEVGuest: func() (device.Transport, error) { return s.Guest(), nil }, Entry: s.Entry(), OwnAK: m.config.TPM.AK == tpmkeys.AKOwn,
+		SEVGuest: func() (device.Transport, error) { return s.Guest(), nil }, Entry: s.Entry(), OwnAK: m.config.TPM.AK.Own(),
 	}
 	return m.child, d.Open(m.config.Platform, m.deviceOptions()), nil
 }

@@ -178,7 +178,7 @@ func machine(c config.Config, log *slog.Logger) agent.Machine {
 // devices returns the devices that reports can come from.
 func devices(c config.Config) *choose.Devices {
 	d := choose.Linux(c.Report.Device, c.Report.ConfigFS)
-	d.OwnAK = c.TPM.AK == tpmkeys.AKOwn
+	d.OwnAK = c.TPM.AK.Own()
 	d.Auths = func() (tpmkeys.Auths, error) {
 		return tpmkeys.ReadAuths(c.TPM.OwnerAuthFile, c.TPM.EndorsementAuthFile)
 	}

@@ -29,8 +29,9 @@ import (
 )
 
 const (
-	akFile = "ak.json" // contains the attestation key, in the state folder
-	maxAK  = 64 << 10  // bytes of it that are read
+	akFile    = "ak.json"     // contains the attestation key, in the state folder
+	akRSAFile = "ak-rsa.json" // contains the one of RSA
+	maxAK     = 64 << 10      // bytes of either that are read
 )
 
 // Errors of the attestation key and of the TPM that contains it.
@@ -71,6 +72,15 @@ type Enroller struct {
 // New returns an Enroller that has no key yet.
 func New(c Config) *Enroller {
 	return &Enroller{c: c, key: startup.NewPart[*tpmkeys.AK](c.Supervisor)}
+}
+
+// file returns the name of the file of the agent's own attestation key. Each kind has one of its own, so
+// that a change of the configuration and back loses no key that verifiers enrolled.
+func (e *Enroller) file() string {
+	if e.c.TPM.AK == tpmkeys.AKOwnRSA {
+		return akRSAFile
+	}
+	return akFile
 }
 
 // Key returns the attestation key in use, and whether there is one.
@@ -129,7 +139,7 @@ func (e *Enroller) stored(ctx context.Context) (stored []byte, ak *tpmkeys.AK, e
 	if !up {
 		return nil, nil, e.c.Supervisor.Missing()
 	}
-	stored, err = state.Read(akFile, maxAK)
+	stored, err = state.Read(e.file(), maxAK)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
@@ -138,14 +148,14 @@ func (e *Enroller) stored(ctx context.Context) (stored []byte, ak *tpmkeys.AK, e
 	}
 	blob, err := tpmkeys.ParseBlob(stored)
 	if errors.Is(err, tpmkeys.ErrLater) { // not unusable: it is not to be replaced
-		return nil, nil, fmt.Errorf("%s in %s: %w: install that version, or a later one; nothing was changed", akFile, e.c.Folder, err)
+		return nil, nil, fmt.Errorf("%s in %s: %w: install that version, or a later one; nothing was changed", e.file(), e.c.Folder, err)
 	}
 	if err != nil {
-		return stored, nil, fmt.Errorf("%w: %s in %s: %w", ErrUnusable, akFile, e.c.Folder, err)
+		return stored, nil, fmt.Errorf("%w: %s in %s: %w", ErrUnusable, e.file(), e.c.Folder, err)
 	}
 	ak, err = e.load(ctx, blob)
 	if unusable(err) {
-		return stored, nil, fmt.Errorf("%w: %s in %s: %w", ErrUnusable, akFile, e.c.Folder, err)
+		return stored, nil, fmt.Errorf("%w: %s in %s: %w", ErrUnusable, e.file(), e.c.Folder, err)
 	}
 	return stored, ak, err
 }
@@ -162,7 +172,7 @@ func (e *Enroller) load(ctx context.Context, blob *tpmkeys.Blob) (ak *tpmkeys.AK
 		return nil, err
 	}
 	err = e.do(ctx, func(t transport.TPM) (err error) {
-		ak, err = tpmkeys.Provision(t, blob, auths)
+		ak, err = tpmkeys.ProvisionAs(t, e.c.TPM.AK, blob, auths)
 		return err
 	})
 	if err != nil && !unusable(err) {
@@ -189,7 +199,7 @@ func (e *Enroller) make(ctx context.Context) (*tpmkeys.AK, error) {
 	state, _ := e.c.State.Now()
 	b, err := ak.Blob().Encode()
 	if err == nil {
-		err = state.Replace(akFile, b)
+		err = state.Replace(e.file(), b)
 	}
 	if err != nil {
 		// The next attempt reads again what is on disk; this key frees its place in the TPM.

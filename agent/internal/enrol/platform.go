@@ -48,16 +48,16 @@ func (e *Enroller) which(ctx context.Context) (tpmkeys.AKChoice, error) {
 	if e.c.Choice == nil {
 		return tpmkeys.AKOwn, nil
 	}
-	if want != "" && want != tpmkeys.AKAuto && want != tpmkeys.AKOwn {
+	if want != "" && want != tpmkeys.AKAuto && !want.Own() {
 		return want, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, choicePatience)
 	defer cancel()
 	c, err := e.c.Choice(ctx)
 	switch {
-	case want == tpmkeys.AKOwn && vouched[c.Machine] != "":
+	case want.Own() && vouched[c.Machine] != "":
 		return "", fmt.Errorf("%w: tpm.ak is %q, and the platform vouches for the key %q alone: remove tpm.ak from the configuration", ErrNoTPM, want, vouched[c.Machine])
-	case want == tpmkeys.AKOwn:
+	case want.Own():
 		return want, nil
 	case vouched[c.Machine] != "":
 		return vouched[c.Machine], nil
@@ -77,7 +77,7 @@ func (e *Enroller) which(ctx context.Context) (tpmkeys.AKChoice, error) {
 // use. Nothing is stored: what the state folder has stays as it is.
 func (e *Enroller) adopt(ctx context.Context) (bool, error) {
 	kind, err := e.which(ctx)
-	if err != nil || kind == tpmkeys.AKOwn {
+	if err != nil || kind.Own() {
 		return false, err
 	}
 	find, known := finders[kind]

@@ -51,7 +51,7 @@ func (e *Enroller) replace(ctx context.Context) (out api.Replaced, err error) {
 	if ak, up := e.key.Now(); up {
 		return out, e.stillLoads(ctx, ak)
 	}
-	if kind, err := e.which(ctx); err != nil || kind != tpmkeys.AKOwn {
+	if kind, err := e.which(ctx); err != nil || !kind.Own() {
 		if err == nil {
 			err = nothingToReplace(fmt.Sprintf("the attestation key is that of the platform (tpm.ak, %q): the agent stores none", kind))
 		}

@@ -50,9 +50,21 @@ type AK struct {
 // never replaced silently: verifiers may have enrolled it. If the owner hierarchy has an
 // authorization value that is not in auths, the error is an [*AuthError].
 func Provision(t transport.TPM, blob *Blob, auths Auths) (*AK, error) {
+	return ProvisionAs(t, AKOwn, blob, auths)
+}
+
+// ProvisionAs does what [Provision] does, with a choice of which key is made: [AKOwn] or [AKOwnRSA].
+func ProvisionAs(t transport.TPM, choice AKChoice, blob *Blob, auths Auths) (*AK, error) {
+	template := akTemplate
+	if choice == AKOwnRSA {
+		template = akRSATemplate
+	}
+	if blob != nil && blob.public.Area().Type != template.Type {
+		return nil, fmt.Errorf("%w: it is not of the kind that tpm.ak = %q makes", ErrDamaged, choice)
+	}
 	if blob == nil {
 		var err error
-		if blob, err = create(t, auths); err != nil {
+		if blob, err = create(t, template, auths); err != nil {
 			return nil, fmt.Errorf("make an attestation key: %w", err)
 		}
 	}
@@ -73,16 +85,16 @@ func open(t transport.TPM, a *AK) (*AK, error) {
 	return a, nil
 }
 
-// create makes a key under the storage root key.
-func create(t transport.TPM, auths Auths) (blob *Blob, err error) {
+// create makes a key of template under the storage root key.
+func create(t transport.TPM, template tpm2.TPMTPublic, auths Auths) (blob *Blob, err error) {
 	err = WithSRK(t, nil, auths, func(parent *Primary) (err error) {
-		blob, err = createUnder(t, parent)
+		blob, err = createUnder(t, parent, template)
 		return err
 	})
 	return blob, err
 }
 
-func createUnder(t transport.TPM, parent *Primary) (*Blob, error) {
+func createUnder(t transport.TPM, parent *Primary, template tpm2.TPMTPublic) (*Blob, error) {
 	auth, err := NewAuth(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -91,12 +103,12 @@ func createUnder(t transport.TPM, parent *Primary) (*Blob, error) {
 	rsp, err := tpm2.Create{
 		ParentHandle: parent.Auth(parent.Session(tpm2.AESEncryption(128, tpm2.EncryptIn))),
 		InSensitive:  tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: auth}}},
-		InPublic:     tpm2.New2B(akTemplate),
+		InPublic:     tpm2.New2B(template),
 	}.Execute(t)
 	if err != nil {
 		return nil, err
 	}
-	public, err := madeFrom(rsp.OutPublic.Bytes(), akTemplate)
+	public, err := madeFrom(rsp.OutPublic.Bytes(), template)
 	if err != nil {
 		return nil, err
 	}

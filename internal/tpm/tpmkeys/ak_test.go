@@ -5,7 +5,9 @@ package tpmkeys_test
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/sha256"
+	"errors"
 	"math/big"
 	"testing"
 
@@ -198,4 +200,52 @@ func TestClone(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkQuote(t, ak, attest, signature, []byte("nonce"))
+}
+
+// An attestation key of RSA is kept as one of ECC is, quotes and certifies. A stored key of the other
+// kind is not taken for it.
+func TestOwnRSA(t *testing.T) {
+	s := swtpm.Start(t)
+	ak, err := tpmkeys.ProvisionAs(s, tpmkeys.AKOwnRSA, nil, none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := keys.ParsePublic(ak.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err := public.Key(); err != nil || key.(*rsa.PublicKey).N.BitLen() != 2048 || public.CheckAttestation() != nil {
+		t.Fatalf("%T, %v", key, err)
+	}
+	blob := stored(t, ak)
+	s.Reboot()
+	again, err := tpmkeys.ProvisionAs(s, tpmkeys.AKOwnRSA, blob, none)
+	if err != nil || !again.Name().Equal(ak.Name()) {
+		t.Fatalf("after a reboot: %v", err)
+	}
+	attest, _, err := again.Quote(s, []byte("nonce"), selection(t, "sha256:14"))
+	if err == nil {
+		_, err = tpmkeys.ParseQuote(attest, []byte("nonce"))
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	var a tpmkeys.AppKeys
+	c, err := certifyApp(s, &a, again, material(1), []byte("nonce"))
+	if err == nil {
+		_, err = c.Check(ak.Public(), []byte("nonce"))
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	if err := again.Flush(s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tpmkeys.Provision(s, blob, none); !errors.Is(err, tpmkeys.ErrDamaged) {
+		t.Errorf("a key of RSA in the place of one of ECC: %v", err)
+	}
+	ecc := provision(t, s, nil)
+	if _, err := tpmkeys.ProvisionAs(s, tpmkeys.AKOwnRSA, stored(t, ecc), none); !errors.Is(err, tpmkeys.ErrDamaged) {
+		t.Errorf("a key of ECC in the place of one of RSA: %v", err)
+	}
 }

@@ -17,7 +17,8 @@ type AKChoice string
 // The choices. Auto is the key that the platform vouches for, and own if it vouches for none.
 const (
 	AKAuto   AKChoice = "auto"
-	AKOwn    AKChoice = "own"     // made by the agent, below the storage root key
+	AKOwn    AKChoice = "own"     // made by the agent, below the storage root key: ECDSA on P-256
+	AKOwnRSA AKChoice = "own-rsa" // the same with RSA of 2,048 bits, for relying parties that take nothing else
 	AKAzure  AKChoice = "azure"   // made by Azure's paravisor, at 0x81000003
 	AKSVSM   AKChoice = "svsm"    // named by the manifest of an SVSM
 	AKGCPECC AKChoice = "gcp-ecc" // of Google's template at NV index 0x01c10003
@@ -26,11 +27,14 @@ const (
 
 // AKChoices returns all choices, in the order of the documentation.
 func AKChoices() []AKChoice {
-	return []AKChoice{AKAuto, AKOwn, AKAzure, AKSVSM, AKGCPECC, AKGCPRSA}
+	return []AKChoice{AKAuto, AKOwn, AKOwnRSA, AKAzure, AKSVSM, AKGCPECC, AKGCPRSA}
 }
 
 // Known reports whether c is one of [AKChoices].
 func (c AKChoice) Known() bool { return slices.Contains(AKChoices(), c) }
+
+// Own reports whether c is a key that the agent makes and stores.
+func (c AKChoice) Own() bool { return c == AKOwn || c == AKOwnRSA }
 
 // AzureAK is the handle of the attestation key that Azure's paravisor makes. Its runtime data
 // name the key, as HCLAkPub. Each boot of the machine has the same key until its vTPM is made

@@ -167,7 +167,7 @@ func WithSRK(t transport.TPM, name keys.Name, auths Auths, f func(*Primary) erro
 // not keep it, nor the storage root key if there is none.
 func TryParent(t transport.TPM, auths Auths) error {
 	use := func(p *Primary) error {
-		_, err := createUnder(t, p)
+		_, err := createUnder(t, p, akTemplate)
 		return err
 	}
 	if _, err := readPublic(t, srkHandle); !Absent(err) {
@@ -283,4 +283,20 @@ var akTemplate = tpm2.TPMTPublic{
 		KDF:     tpm2.TPMTKDFScheme{Scheme: tpm2.TPMAlgNull},
 	}),
 	Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}),
+}
+
+// akRSATemplate is the attestation key of RSA: RSASSA over SHA-256, 2,048 bits.
+var akRSATemplate = tpm2.TPMTPublic{
+	Type:             tpm2.TPMAlgRSA,
+	NameAlg:          tpm2.TPMAlgSHA256,
+	ObjectAttributes: akTemplate.ObjectAttributes,
+	Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
+		Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull},
+		Scheme: tpm2.TPMTRSAScheme{
+			Scheme:  tpm2.TPMAlgRSASSA,
+			Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgRSASSA, &tpm2.TPMSSigSchemeRSASSA{HashAlg: tpm2.TPMAlgSHA256}),
+		},
+		KeyBits: 2048,
+	}),
+	Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{}),
 }
