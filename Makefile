@@ -25,7 +25,7 @@ PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim agentd-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help build spire test demo check lint fuzz model bench soak install package test-package test-engines test-consumers verifier test-service load-service test-spire test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
+.PHONY: help build spire test demo check lint fuzz model bench soak install package test-package test-engines test-consumers verifier test-service load-service test-spire test-acme test-tunnel test-page test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +101,9 @@ load-service: ## load agentd-verifier: 20,000 appraisals of 200 clients, a worke
 test-spire: ## run the plugins in real servers and agents of SPIRE, on PostgreSQL (compiles SPIRE at first: half an hour)
 	@scripts/setup.sh tunnel
 	@GO="$(GO)" RUN="$(RUN)" scripts/test-spire.sh
+
+test-acme: ## have a real step-ca issue certificates for keys in TPMs, and refuse what does not fit (compiles it at first: minutes)
+	@GO="$(GO)" RUN="$(RUN)" scripts/test-acme.sh
 
 test-tunnel: ## have curl and psql reach nginx and PostgreSQL over tunnels; all of Debian, taken out of their packages
 	@scripts/setup.sh tunnel

@@ -27,6 +27,7 @@
 // For an application in the VM:
 //
 //   - client: asks the agent for evidence, keys and secrets.
+//   - deviceattest: certificates for keys in the TPM, from a certification authority with ACME.
 //   - api: requests, answers and codes of the agent's sockets.
 //   - sealing: the format of sealed blobs.
 //

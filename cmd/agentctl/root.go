@@ -40,6 +40,7 @@ Attestation of this machine and the programs on it.
   event        say something of the calling application in the measurement log
   sign         sign with a key of the calling application, which stays in the agent
   ssh-agent    offer signing keys to ssh and sshd
+  certificate  get a certificate for a key that is in the TPM, by ACME
   key          derive secrets; list, re-wrap, rotate, recover what is sealed
   secret       provision secrets, which systemd hands to units as credentials
   tunnel       carry connections of other programs through attested TLS
@@ -195,6 +196,7 @@ func newRoot(t *terminal, s *sockets) *cobra.Command {
 		unsealCommand(t, s),
 		eventCommand(t, s),
 		signCommand(t, s),
+		certificateCommand(t, s),
 		sshAgentCommand(t, s),
 		keyCommand(t, s),
 		secretCommand(t, s),

@@ -108,6 +108,7 @@ var otherwise = map[string]string{
 	"disk prepare":        "a copy of a header, for systemd-cryptsetup",
 	"app disable":         "says in words which file it removed",
 	"app enable":          "says in words which file it wrote",
+	"certificate":         "certificates in PEM",
 	"attest":              "evidence, see api/schemas/evidence.json",
 	"completion":          "a script for a shell",
 	"enroll activate":     "the file that enroll finish reads",

@@ -14,7 +14,7 @@ import (
 // Flags that name what is read. Of the first "-" is standard input, of the second "@-" is.
 var (
 	readFlags = []string{
-		"ak", "associated-data", "author-key", "azure-hcl", "block", "auth", "certificate", "crl", "ek-certificate", "ek-roots",
+		"acme-roots", "ak", "associated-data", "author-key", "authority-roots", "azure-hcl", "block", "auth", "certificate", "crl", "ek-certificate", "ek-roots",
 		"enrolments", "evidence-certificate", "firmware-log", "from", "id-key", "identity", "ima-list", "ima-reference", "kept", "key",
 		"key-file", "known-log", "pcrs", "policy", "policy-keys", "prove-key", "public-key", "quote", "release", "release-key", "roots", "sender",
 		"sender-key", "signature", "snp-report", "ticket", "token-key", "trust-test-root-that-vouches-for-no-hardware",
@@ -28,7 +28,7 @@ var unreadFlags = []string{
 	"agentctl attest --certificate", "agentctl key sign-release --release", "agentctl key sign-release --signature",
 	"agentctl policy id-block create --block", "agentctl policy id-block create --auth",
 	"agentctl enroll add --enrolments", "agentctl enroll approve --enrolments",
-	"agentctl key certify --key", "agentctl key public --key", "agentctl sign --key", "agentctl ssh-agent --key",
+	"agentctl certificate --key", "agentctl key certify --key", "agentctl key public --key", "agentctl sign --key", "agentctl ssh-agent --key",
 }
 
 // implied is an annotation of a command that reads standard input if it has no second argument. It says

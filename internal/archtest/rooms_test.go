@@ -54,13 +54,14 @@ var rooms = []string{
 	"internal/secret",
 	"sealing",
 	"attestedtls",
+	"internal/version",
+	"deviceattest",
 
 	// Devices and files.
 	"internal/luks",
 	"internal/crypttab",
 	"internal/cryptsetup",
 	"internal/junit",
-	"internal/version",
 	"internal/flags",
 	"internal/journal",
 	"internal/durable",
@@ -149,7 +150,7 @@ var rooms = []string{
 }
 
 // public are the packages that other modules can import. The root package has no code.
-var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/ear", "verify/snp", "collateral", "relying", "launch", "sealing", "api", "client", "attestedtls", "agent"}
+var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/ear", "verify/snp", "collateral", "relying", "launch", "sealing", "api", "client", "attestedtls", "deviceattest", "agent"}
 
 // free are folders of tests, measurements, tools and the model: they import what they like, and only
 // tests import them.
