@@ -3,8 +3,13 @@
 package test
 
 import (
+	"bufio"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -70,6 +75,53 @@ func TestClientsWithCertificates(t *testing.T) {
 	if code, err := ask(b.alice(), "GET", w.admin+"/admin/v1/head", nil, nil); err != nil || code != 200 {
 		t.Errorf("an administrator: %d, %v", code, err)
 	}
+}
+
+// TestAuthoritiesTurn: a certificate of an authority that was taken away does not count any more, also on
+// a connection that was there before.
+func TestAuthoritiesTurn(t *testing.T) {
+	b := newBed(t, false)
+	b.extra = fmt.Sprintf("client_ca = %q", b.path("ca.crt"))
+	own := b.ca.issue(t, "one")
+	b.own = &own
+	w, alice, next := b.start("one"), b.alice(), newAuthority(t)
+	want := func(what string, c, administrator *http.Client, code int) {
+		t.Helper()
+		eventually(t, func() error {
+			var a answer
+			if got, err := ask(c, "GET", w.url+"/v1/jwks", nil, &a); err != nil || got != code || code == 403 && a.Code != "not-permitted" {
+				return fmt.Errorf("%s, a client: %d, %w, %s", what, got, err, a.Code)
+			}
+			if got, err := ask(administrator, "GET", w.admin+"/admin/v1/head", nil, &a); err != nil || got != code || code == 403 && a.Code != "not-permitted" {
+				return fmt.Errorf("%s, an administrator: %d, %w, %s", what, got, err, a.Code)
+			}
+			return nil
+		})
+	}
+	want("at first", w.client, alice, 200)
+	first, err := net.Dial("tcp", strings.TrimPrefix(w.url, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	config := w.client.Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.ServerName, config.NextProtos = "127.0.0.1", nil
+	kept := tls.Client(first, config) // which is not closed meanwhile
+	if err := kept.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	b.write("ca.crt", encode("CERTIFICATE", next.root.Raw))
+	w.Process.Signal(t, syscall.SIGHUP)
+	newOwn, newAlice := next.issue(t, "one"), next.issue(t, "alice")
+	want("of the next authority", b.clientWith(&newOwn), b.clientWith(&newAlice), 200)
+	if code, err := ask(alice, "GET", w.admin+"/admin/v1/head", nil, nil); code == 200 {
+		t.Errorf("an administrator of the authority before: %d, %v", code, err)
+	}
+	fmt.Fprint(kept, "GET /v1/jwks HTTP/1.1\r\nHost: verifier\r\n\r\n")
+	if r, err := http.ReadResponse(bufio.NewReader(kept), nil); err != nil || r.StatusCode != 403 {
+		t.Errorf("a client of the authority before: %v, %v", r, err)
+	}
+	want("still", b.clientWith(&newOwn), b.clientWith(&newAlice), 200)
 }
 
 // TestForwarded: the address that a load balancer names has the share, if the load balancer is trusted.

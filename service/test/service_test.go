@@ -25,6 +25,8 @@ import (
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/test/pages"
 	"github.com/cvm-agentd/agentd/test/simulated"
+	"github.com/cvm-agentd/agentd/test/tunnel/servers"
+	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -169,6 +171,9 @@ func TestAdministrators(t *testing.T) {
 			{"default", easy + "# 2\n", map[string]any{"after": 1}, 200, ""},
 			{"default", easy, map[string]any{"unknown": 1}, 400, "malformed-json"},
 			{"No", easy, nil, 400, "invalid-value"},
+			{"default", easy, map[string]any{"audience": strings.Repeat("a", 1025)}, 400, "invalid-value"},
+			{"default", easy, map[string]any{"audience": "a\u0007"}, 400, "invalid-value"},
+			{"default", easy + strings.Repeat("#", verify.MaxSignedPolicy+verify.MaxSignedPolicy/2+64<<10), nil, 413, "body-too-large"},
 			{"enrolled", easy + "outside_enrolments = \"approved\"\nak_origin = \"enrolled\"\n", nil, 200, ""},
 		} {
 			if code, out := w.put(alice, c.name, c.text, "https://"+c.name+".example", c.more); code != c.code || c.want != "" && out["code"] != c.want {
@@ -293,6 +298,27 @@ func TestReload(t *testing.T) {
 		})
 	}
 	b.limits = limits
+	url, database := w.url, b.database
+	for what, change := range map[string]func(){ // which it could not exchange while it runs
+		"the listener":    func() { w.url = "https://" + servers.Local(servers.Port(t)) },
+		"administrators'": func() { w.admin = "https://" + servers.Local(servers.Port(t)) },
+		"figures":         func() { w.stats = "http://" + servers.Local(servers.Port(t)) },
+		"the database":    func() { b.database += "\nconnections = 3" },
+		"traces":          func() { b.tracing = "percent = 3" },
+	} {
+		admin, stats := w.admin, w.stats
+		change()
+		before := strings.Count(w.Output(), "new start only")
+		w.config("second.key")
+		w.url, w.admin, w.stats, b.database, b.tracing = url, admin, stats, database, ""
+		w.Process.Signal(t, syscall.SIGHUP)
+		eventually(t, func() error {
+			if strings.Count(w.Output(), "new start only") == before {
+				return fmt.Errorf("%s is said to be in force:\n%s", what, w.Output())
+			}
+			return nil
+		})
+	}
 	if strings.Contains(w.Output(), "PRIVATE") {
 		t.Error("a private key is in the log")
 	}

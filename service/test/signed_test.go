@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +44,46 @@ func signedPolicy(t *testing.T, by ed25519.PrivateKey, text string, number uint6
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// TestSignedPoliciesAtOnce: of signed policies that are put at the same time, at two workers, the one with
+// the largest number that was taken is in force.
+func TestSignedPoliciesAtOnce(t *testing.T) {
+	b := newBed(t, false)
+	key := b.signer("policies.pem")
+	b.policies = fmt.Sprintf("keys = [%q]\n", b.path("policies.pem"))
+	workers, alice := []*worker{b.start("one"), b.start("two")}, b.alice()
+	for round := range uint64(10) {
+		var most atomic.Uint64
+		var all sync.WaitGroup
+		for i := range uint64(8) {
+			number := 10*round + i + 1
+			text := signedPolicy(t, key, easy, number, time.Time{})
+			all.Go(func() {
+				if code, _ := workers[i%2].put(alice, "default", text, "", nil); code != 200 {
+					return
+				}
+				for {
+					if old := most.Load(); old >= number || most.CompareAndSwap(old, number) {
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		var p struct{ Text string }
+		if code, err := ask(alice, "GET", workers[0].admin+"/admin/v1/policies/default", nil, &p); err != nil || code != 200 {
+			t.Fatalf("%d, %v", code, err)
+		}
+		u, err := dsse.Read([]byte(p.Text), verify.MaxPolicy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		label, err := verify.ParsePolicyLabel(u.Type)
+		if err != nil || label.Number != most.Load() || label.Number == 0 {
+			t.Fatalf("round %d: number %d is in force (%v), and %d was taken", round, label.Number, err, most.Load())
+		}
+	}
 }
 
 // outlived checks that no token is valid for longer than its policy, and that a policy ends also for

@@ -51,6 +51,9 @@ func (w *Worker) administrator(r *http.Request) (string, *api.Problem) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return "", problem(api.CodeNotPermitted, "come with a certificate of admin.client_ca, or a token of admin.oidc.issuer")
 	}
+	if !counts(r.TLS, g.admin) {
+		return "", problem(api.CodeNotPermitted, "the certificate expired, or its authority is not admin.client_ca any more")
+	}
 	name := r.TLS.VerifiedChains[0][0].Subject.CommonName
 	if name == "" || !slices.Contains(g.settings.Admin.Names, name) {
 		return "", problem(api.CodeNotPermitted, "its common name is not one of [admin] names")

@@ -48,6 +48,11 @@ func (w *Worker) clients(out http.ResponseWriter, r *http.Request) {
 
 // answer answers one request, and returns the path for the figures, which must be one of few.
 func (g *generation) answer(w http.ResponseWriter, r *http.Request) (path string) {
+	if g.client != nil && g.client.ClientCAs != nil && !counts(r.TLS, g.client) {
+		w.Header().Set("Connection", "close")
+		refuse(w, problem(api.CodeNotPermitted, "the certificate expired, or its authority does not count any more: connect again with another one"))
+		return string(api.CodeNotPermitted)
+	}
 	client := share.Client(r, g.settings.Proxies)
 	if !g.shares.Request(client, time.Now()) {
 		p := problem(api.CodeThrottled, "ask less often, or have the administrator of the service raise the limit of rate")

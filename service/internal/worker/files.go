@@ -160,6 +160,20 @@ func tlsConfig(certificate, key, clientCA string) (*tls.Config, error) {
 	return c, nil
 }
 
+// counts reports whether the certificate with which the other end of a connection came counts now. The
+// connection may be older than a reload that took its authority away, and may outlast the certificate.
+func counts(c *tls.ConnectionState, now *tls.Config) bool {
+	if c == nil || len(c.PeerCertificates) == 0 || now == nil || now.ClientCAs == nil {
+		return false
+	}
+	between := x509.NewCertPool()
+	for _, x := range c.PeerCertificates[1:] {
+		between.AddCert(x)
+	}
+	_, err := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: now.ClientCAs, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	return err == nil
+}
+
 // trust reads what evidence is verified with.
 func trust(s *settings.Trust) (c verify.Config, err error) {
 	for _, path := range s.Certificates {
