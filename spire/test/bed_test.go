@@ -35,11 +35,15 @@ const (
 	patience = 4 * time.Minute
 )
 
+// built is the folder of our programs, empty until a test has needed them.
+var built string
+
 // programs are ours, built once.
 var programs = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "agentd-spire-"); err != nil {
 		return "", err
 	}
+	built = dir
 	for _, b := range []struct{ in, what string }{{"..", "./cmd/agentd-spire"}, {"../..", "./cmd/agentd-sim"}} {
 		cmd := exec.Command("go", "build", "-o", dir+"/", b.what)
 		cmd.Dir = b.in
@@ -51,11 +55,8 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 })
 
 func removePrograms() {
-	if os.Getenv(asked) == "" {
-		return
-	}
-	if dir, err := programs(); err == nil {
-		os.RemoveAll(dir)
+	if built != "" {
+		os.RemoveAll(built)
 	}
 }
 
