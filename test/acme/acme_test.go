@@ -33,6 +33,14 @@ func TestAzure(t *testing.T) {
 	}
 }
 
+// TestOwnRSA: a machine whose platform vouches for no attestation key, and whose agent makes one of RSA.
+func TestOwnRSA(t *testing.T) {
+	b := newBed(t, "[tpm]\nak = \"own-rsa\"\n")
+	if c, err := b.obtain(b.client("agentd")); err != nil || c.Leaf == nil {
+		t.Error(err)
+	}
+}
+
 // TestStepTakesNoECC: step-ca 0.30.2 verifies with attestation keys of RSA alone, and docs/acme.md says so.
 // When this fails, it takes others too.
 func TestStepTakesNoECC(t *testing.T) {
