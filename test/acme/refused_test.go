@@ -202,14 +202,31 @@ func (b *bed) refused(t *testing.T) {
 	}
 }
 
-// notVouchedFor: without an accepting appraisal, under a policy that may lead to certificates, the
-// certification authority is not even asked.
+// notVouchedFor: without an accepting appraisal, under a policy that may lead to certificates, and without
+// parts that fit together, the certification authority does not even get an attestation.
 func (b *bed) notVouchedFor(t *testing.T) {
 	c := b.client("agentd")
 	c.Authority.URL = b.verifier + "/p/strict"
 	_, err := b.obtain(c)
 	if refused, is := errors.AsType[*deviceattest.RefusedError](err); !is || !strings.Contains(strings.Join(refused.Failed, " "), "policy.launch") {
 		t.Errorf("another launch than the policy lists: %v", err)
+	}
+	for want, prepare := range map[string]func(*deviceattest.Client){
+		"of another attestation key than the agent's": func(c *deviceattest.Client) {
+			other := evidencetest.RSAKey(t, 2048, tpm2.TPMAlgRSASSA)
+			b.authority(c, func(m message) {
+				m["chain"] = b.reissue(m["chain"], b.vouching, other.RSA.Public(), func(*x509.Certificate) {})
+			})
+		},
+		"the key in the TPM is another one than before": func(c *deviceattest.Client) {
+			b.agent(c, func(m message) { m["label"] = "another" }, nil)
+		},
+	} {
+		c := b.client("agentd")
+		prepare(c)
+		if _, err := b.obtain(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 	c.Authority.URL = b.verifier + "/p/other"
 	_, err = b.obtain(c)
