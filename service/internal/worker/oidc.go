@@ -30,6 +30,8 @@ const (
 	maxIDToken = 12 << 10
 	// issuerTimeout is how long an issuer may take for one answer.
 	issuerTimeout = 5 * time.Second
+	// issuerAge is how long keys of an issuer count that it may have withdrawn.
+	issuerAge = time.Hour
 )
 
 // errIssuer says that the issuer could not be asked: another attempt can succeed.
@@ -48,6 +50,7 @@ type issuer struct {
 
 	mu       sync.Mutex
 	verifier *oidc.IDTokenVerifier // nil until the issuer answered; with mu
+	asked    time.Time             // when it was made, with mu
 }
 
 // newIssuer returns nil if the settings name none.
@@ -94,7 +97,7 @@ func (a *asking) RoundTrip(r *http.Request) (*http.Response, error) {
 func (i *issuer) verifierNow(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.verifier != nil {
+	if i.verifier != nil && time.Since(i.asked) < issuerAge { // it keeps keys for as long as it is there
 		return i.verifier, nil
 	}
 	ctx = oidc.ClientContext(ctx, i.client)
@@ -111,6 +114,7 @@ func (i *issuer) verifierNow(ctx context.Context) (*oidc.IDTokenVerifier, error)
 	if u, err := url.Parse(document.Keys); err != nil || u.Scheme != "https" {
 		return nil, fmt.Errorf("%w: its document says that its keys are at %q, which is not https", errIssuer, document.Keys)
 	}
+	i.asked = time.Now()
 	i.verifier = provider.VerifierContext(context.WithoutCancel(ctx), &oidc.Config{ClientID: i.settings.Audience, SupportedSigningAlgs: algorithms})
 	return i.verifier, nil
 }
