@@ -269,7 +269,9 @@ func TestLoad(t *testing.T) {
 		_, peak := w.used()
 		t.Logf("worker %s: at most %d MiB", w.name, peak>>20)
 	}
-	t.Logf("time of processors of an appraisal and its challenge in the workers: %v", (cpu / time.Duration(timed)).Round(time.Microsecond))
+	each, alone := cpu/time.Duration(timed), library*time.Duration(runtime.GOMAXPROCS(0))/time.Duration(timed)
+	t.Logf("processor time of an appraisal: %v in the workers, with its challenge, and %v in the library: ratio %.2f, as if clients and database were elsewhere",
+		each.Round(time.Microsecond), alone.Round(time.Microsecond), float64(alone)/float64(each))
 }
 
 func (l *load) cpu() (all time.Duration) {

@@ -382,19 +382,22 @@ func TestLimits(t *testing.T) {
 	if err := <-answered; err != nil {
 		t.Error(err)
 	}
-	busy := false
-	for !busy { // the rate, or the challenges that wait
+	end := time.Now().Add(servers.Patience)
+	for busy := false; !busy; { // the rate, or the challenges that wait
 		r, err := w.client.Post(w.url+"/v1/challenges", "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.Body.Close()
 		busy = r.StatusCode == 503 && r.Header.Get("Retry-After") != ""
-		if r.StatusCode == 429 {
-			t.Fatal("the rate ended before the challenges")
+		if r.StatusCode == 429 || time.Now().After(end) {
+			t.Fatal("the rate ended before the challenges, or neither ends")
 		}
 	}
 	for code := 0; code != 429; {
+		if time.Now().After(end) {
+			t.Fatal("the rate does not end")
+		}
 		var a answer
 		var err error
 		if code, err = ask(w.client, "GET", w.url+"/v1/jwks", nil, &a); err != nil || code == 429 && a.Code != "throttled" {
