@@ -17,8 +17,9 @@ import (
 	"github.com/cvm-agentd/agentd/client"
 )
 
-// accountLabel returns the label of the key of the account at an ACME server. Each directory has a key of its own: step-ca takes one key for one account of all its provisioners, and
-// then refuses the orders at the others.
+// accountLabel returns the label of the key of the account at an ACME server. Each directory has a key of
+// its own: step-ca takes one key for one account of all its provisioners, and then refuses the orders at
+// the others.
 func accountLabel(directory string) string { return "acme-account " + directory }
 
 // patience is how long Obtain takes at most.
