@@ -290,6 +290,7 @@ func TestRelayed(t *testing.T) {
 	cmd.Stderr = &said
 	must(t, cmd.Start())
 	until(t, "there is a ticket", func() bool { return strings.Contains(c.output(), "a ticket was made") })
+	until(t, "the sender has it, and reads the secret", func() bool { return readsInput(t, cmd.Process.Pid) })
 	r.divert(second.address)
 	_, err = in.Write([]byte("hunter2"))
 	must(t, err)
