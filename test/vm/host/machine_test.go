@@ -64,7 +64,7 @@ func newMachine(work, image, disks string) (*machine, error) {
 	}
 	for _, c := range [][]string{
 		{"cp", "--sparse=always", filepath.Join(image, "disk"), m.disk()},
-		{"mke2fs", "-q", "-t", "ext4", "-d", *packageFolder, m.packages, "160M"},
+		{"mke2fs", "-q", "-t", "ext4", "-d", *packageFolder, m.packages, "256M"},
 		{"cp", firmwareVariables, m.variables()},
 		{"truncate", "--size=64M", m.data()},
 	} {
