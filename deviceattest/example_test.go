@@ -58,7 +58,7 @@ func ExampleRenewAt() {
 	// true
 }
 
-// Without an agent there is no key.
+// This machine has no agent, and so no key.
 func Example() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -22,7 +22,7 @@ var (
 const unknownVendor = "id:00000000"
 
 // alternativeName returns the subject alternative name of a certificate of an attestation key, critical
-// since there is no subject. It is a GeneralNames of RFC 5280 with two names:
+// since the subject is empty. It is a GeneralNames of RFC 5280 with two names:
 //
 //	directoryName [4]  manufacturer, model and version of the TPM (TCG EK Credential Profile, 3.2.9)
 //	otherName     [0]  PermanentIdentifier ::= SEQUENCE { identifierValue UTF8String } (RFC 4043)

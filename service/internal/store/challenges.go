@@ -52,7 +52,6 @@ func (s *Store) takeNonces(ctx context.Context, all []random) ([]taken, error) {
 		in = "SELECT nonce FROM challenges WHERE nonce IN (" + in + ") ORDER BY nonce" + s.dialect.lock
 	}
 	err := s.one(ctx, "take challenges", func(ctx context.Context, q queries) error {
-		clear(found)
 		return q.rows(ctx, func(rows *sql.Rows) error {
 			var n []byte
 			var t taken
