@@ -6,11 +6,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"strconv"
 
-	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/text"
 )
 
@@ -18,7 +15,7 @@ import (
 // the statement and its place in the tree. Encoding it for each caller anew would take most
 // of the time that evidence takes.
 type Shared struct {
-	head, tail []byte // before the text of the statement, and after the inclusion
+	head, tail []byte // before the statement, and after the inclusion
 }
 
 // Share checks e as [Evidence.Check] does, except for its statement and inclusion, and encodes
@@ -28,17 +25,34 @@ func (e Evidence) Share() (*Shared, error) {
 	if err := e.Check(); err != nil {
 		return nil, err
 	}
-	b, err := strictjson.Encode(&e)
-	if err != nil {
-		return nil, err
+	var head encoder
+	tail := encoder{b: make([]byte, 0, e.room())}
+	e.encodeHead(&head)
+	e.encodeTail(&tail)
+	if err := cmp.Or(head.err, tail.err); err != nil {
+		return nil, fmt.Errorf("encode evidence: %w", err)
 	}
-	head, rest, found := bytes.Cut(b, []byte(`"statement":"AA==","inclusion":`))
-	_, tail, more := bytes.Cut(rest, []byte(`,"batch":`)) // not in an inclusion
-	if !found || !more {
-		return nil, errors.New("the encoding of evidence has another order of members than this package expects")
-	}
-	return &Shared{head: bytes.Clone(head), tail: bytes.Clone(tail)}, nil
+	return &Shared{head: head.b, tail: tail.b}, nil
 }
+
+// room returns how many bytes the members after the inclusion take in most documents, or a little
+// more: their logs may be large.
+func (e *Evidence) room() int {
+	n := len(e.Report.Bytes) + len(e.FirmwareLog)
+	if e.Log != nil {
+		n += len(e.Log.Records)
+	}
+	if e.IMA != nil {
+		n += len(e.IMA.Entries)
+	}
+	for _, c := range e.Certificates {
+		n += len(c)
+	}
+	return usualRest + base64.StdEncoding.EncodedLen(n)
+}
+
+// usualRest is room for quotes, PCRs and keys, in bytes.
+const usualRest = 8 << 10
 
 // Document returns the document of one caller: the bytes that [strictjson.Encode] would
 // give. Statement is the exact bytes of the statement, at most [MaxStatement]. The index
@@ -61,27 +75,11 @@ func (s *Shared) Parts(statement []byte, i Inclusion) ([][]byte, error) {
 	if i.Index >= MaxBatch {
 		return nil, fmt.Errorf("inclusion.index %d, want less than %d", i.Index, MaxBatch)
 	}
-	const members = len(`"statement":"","inclusion":{"index":00000,"path":[]},"batch":`)
+	const members = len(`,"statement":"","inclusion":{"index":00000,"path":[]}`)
 	const digest = len(`"",`) + 44
-	b := make([]byte, 0, members+base64.StdEncoding.EncodedLen(len(statement))+digest*len(i.Path))
-	b = append(b, `"statement":"`...)
-	b = base64.StdEncoding.AppendEncode(b, statement)
-	b = append(b, `","inclusion":`...)
-	b = i.append(b)
-	b = append(b, `,"batch":`...)
-	return [][]byte{s.head, b, s.tail}, nil
-}
-
-// append appends the encoding of i, as [strictjson.Encode] would give it.
-func (i *Inclusion) append(b []byte) []byte {
-	b = append(b, `{"index":`...)
-	b = strconv.AppendUint(b, i.Index, 10)
-	for n, d := range i.Path {
-		b = append(b, []string{`,"path":["`, `","`}[min(n, 1)]...)
-		b = base64.StdEncoding.AppendEncode(b, d[:])
-	}
-	if len(i.Path) > 0 {
-		b = append(b, `"]`...)
-	}
-	return append(b, '}')
+	middle := encoder{b: make([]byte, 0, members+base64.StdEncoding.EncodedLen(len(statement))+digest*len(i.Path))}
+	middle.bytes("statement", statement)
+	middle.name("inclusion")
+	i.encode(&middle)
+	return [][]byte{s.head, middle.b, s.tail}, middle.err
 }

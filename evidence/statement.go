@@ -109,16 +109,20 @@ func ParseStatement(b []byte) (*Statement, error) {
 	return &s, nil
 }
 
+// usualStatement is room for most statements, in bytes.
+const usualStatement = 512
+
 // Encode checks s and returns its JSON. Hash and carry these bytes: never encode again.
 func (s *Statement) Encode() ([]byte, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
-	b, err := strictjson.Encode(s)
-	if err != nil {
-		return nil, fmt.Errorf("encode statement: %w", err)
+	e := encoder{b: make([]byte, 0, usualStatement)}
+	s.encode(&e)
+	if e.err != nil {
+		return nil, fmt.Errorf("encode statement: %w", e.err)
 	}
-	return b, text.Size("statement", len(b), 1, MaxStatement)
+	return e.b, text.Size("statement", len(e.b), 1, MaxStatement)
 }
 
 // Check returns an error about the first member that the format does not allow.
