@@ -13,21 +13,26 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// After a batch of many, the next one begins a moment later, with all that have come by then. Few
-// callers never wait, nor does one that comes when the moment is over.
+// After a batch of many, the next one begins when as many wait again, when no one came for a moment,
+// or after the longest time. Few callers never wait, nor does one that comes after that.
 func TestCrowdsGather(t *testing.T) {
 	for _, c := range []struct {
 		first int           // waiters of the first batch
-		pause time.Duration // between two of the five that come afterwards
+		later int           // that come afterwards
+		pause time.Duration // between two of these
 		sizes []int
 		took  time.Duration // of all
 	}{
-		{crowd, 0, []int{crowd, 5}, gathering},
-		{crowd, gathering / 5, []int{crowd, 5}, gathering},
-		{crowd, 2 * gathering, []int{crowd, 1, 1, 1, 1, 1}, 10 * gathering},
-		{crowd - 1, 0, []int{crowd - 1, 5}, 0},
-		{crowd - 1, gathering / 5, []int{crowd - 1, 1, 1, 1, 1, 1}, gathering},
-		{1, gathering / 5, []int{1, 1, 1, 1, 1, 1}, gathering},
+		{crowd, crowd, 0, []int{crowd, crowd}, 0},
+		{crowd, 2 * crowd, 0, []int{crowd, 2 * crowd}, 0},
+		{crowd, crowd, gathering / 4, []int{crowd, crowd}, 4 * gathering},
+		{crowd, 5, 0, []int{crowd, 5}, 2 * gathering},
+		{crowd, 5, gathering / 5, []int{crowd, 5}, 2 * gathering},
+		{crowd, 5, 2 * gathering, []int{crowd, 1, 1, 1, 1, 1}, 10 * gathering},
+		{crowd, 12, gathering * 19 / 20, []int{crowd, 10, 1, 1}, gathering * 19 / 20 * 12},
+		{crowd - 1, 5, 0, []int{crowd - 1, 5}, 0},
+		{crowd - 1, 5, gathering / 5, []int{crowd - 1, 1, 1, 1, 1, 1}, gathering},
+		{1, 5, gathering / 5, []int{1, 1, 1, 1, 1, 1}, gathering},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var l *lane
@@ -47,9 +52,9 @@ func TestCrowdsGather(t *testing.T) {
 			synctest.Wait()
 			began := time.Now()
 			if c.pause == 0 {
-				add(5)
+				add(c.later)
 			} else {
-				for range 5 {
+				for range c.later {
 					time.Sleep(c.pause - time.Nanosecond) // before the moment is over
 					add(1)
 					synctest.Wait()
@@ -71,11 +76,12 @@ func TestCrowdsGather(t *testing.T) {
 }
 
 // TestFloodIsNotGathered: callers who come as fast as the processors serve them hold a batch up for
-// a moment, and not until it has as many as it can.
+// the longest time, and not until as many are there as the last one had.
 func TestFloodIsNotGathered(t *testing.T) {
+	const last = evidence.MaxBatch / 2
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	l := newLane("test", 2*evidence.MaxBatch, nil)
-	for range crowd {
+	l := newLane("test", 2*last, nil)
+	for range last {
 		if err := l.add(newTrial()); err != nil {
 			t.Fatal(err)
 		}
@@ -98,10 +104,10 @@ func TestFloodIsNotGathered(t *testing.T) {
 		}
 	}()
 	l.gather()
-	waiting, _ := l.counts()
+	waiting := l.count()
 	close(done)
 	<-stopped
-	if waiting >= evidence.MaxBatch/2 {
+	if waiting >= last {
 		t.Errorf("%d came in", waiting)
 	}
 }

@@ -5,7 +5,6 @@ package attest
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -51,11 +50,12 @@ type lane struct {
 	bytes   int
 	taken   int // how many the last batch has
 	stopped bool
-	wake    chan struct{} // of one
+	wake    chan struct{} // of one: a caller waits
+	enough  chan struct{} // of one: as many wait as the last batch has
 }
 
 func newLane(name string, limit int, work func(context.Context)) *lane {
-	return &lane{name: name, max: limit, work: work, wake: make(chan struct{}, 1)}
+	return &lane{name: name, max: limit, work: work, wake: make(chan struct{}, 1), enough: make(chan struct{}, 1)}
 }
 
 // add puts w after those that wait already. It goes into the next batch, never into one
@@ -73,11 +73,19 @@ func (l *lane) add(w *waiter) error {
 	}
 	l.waiting = append(l.waiting, w)
 	l.bytes += len(w.statement)
-	select {
-	case l.wake <- struct{}{}:
-	default:
+	signal(l.wake)
+	if len(l.waiting) >= l.taken {
+		signal(l.enough)
 	}
 	return nil
+}
+
+// signal sends to a channel of one, unless a signal waits in it already.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // drop takes w out if it still waits: its caller has left.
@@ -106,35 +114,56 @@ func (l *lane) take() []*waiter {
 
 // A batch takes the TPM and the processors about as long for one waiter as for many. While many
 // callers ask again and again, half of them would come just after a batch has begun. So a lane
-// waits for as long as a quick batch takes, and makes fewer and larger ones.
+// waits until they are back, and makes fewer and larger batches.
 const (
 	crowd     = 16 // waiters of a batch
 	gathering = time.Millisecond
 	longest   = 10 * gathering // that others wait for a crowd to come in
 )
 
-// gather waits after a batch of many, and then until those have come in whom the processors serve
-// now. A flood that keeps the processors busy without end does not prolong that.
+// gather waits after a batch of many until as many wait again, or until no one came for a moment. A
+// slow trickle of callers does not prolong that without end.
 func (l *lane) gather() {
-	if _, last := l.counts(); last < crowd {
+	if !l.await() {
 		return
 	}
-	time.Sleep(gathering)
-	for before, end := -1, time.Now().Add(longest); time.Now().Before(end); {
-		waiting, _ := l.counts()
-		if waiting <= before || waiting >= evidence.MaxBatch {
+	end := time.NewTimer(longest)
+	defer end.Stop()
+	moment := time.NewTicker(gathering)
+	defer moment.Stop()
+	for before := l.count(); ; {
+		select {
+		case <-l.enough:
+			return
+		case <-end.C:
+			return
+		case <-moment.C:
+		}
+		now := l.count()
+		if now <= before {
 			return
 		}
-		before = waiting
-		runtime.Gosched()
+		before = now
 	}
 }
 
-// counts returns how many wait, and how many the last batch has.
-func (l *lane) counts() (waiting, last int) {
+// await has add tell when as many wait as the last batch has. It reports whether to wait for that:
+// not after a batch of few, or if so many wait already.
+func (l *lane) await() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.waiting), l.taken
+	select {
+	case <-l.enough: // of an earlier time
+	default:
+	}
+	return l.taken >= crowd && len(l.waiting) < l.taken
+}
+
+// count returns how many wait.
+func (l *lane) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting)
 }
 
 // takeAnchored removes those that asked for anchored evidence, oldest first.
