@@ -4,6 +4,7 @@ package tpmkeys
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -148,11 +150,23 @@ func (b *Blob) load(t transport.TPM, auths Auths) (tpm2.TPMHandle, error) {
 	return rsp.ObjectHandle, nil
 }
 
-// use runs f with the loaded key. If the handle is stale, because the device was opened
-// again or another program flushed it, use loads the key once more. The HMAC of the
-// session covers the key's name, so another object that has the handle by then refuses
-// instead of signing.
+// use runs f with the loaded key, and the authorization for it. The HMAC of the session covers the
+// key's name.
 func (a *AK) use(t transport.TPM, f func(tpm2.AuthHandle) error, options ...tpm2.AuthOption) error {
+	return a.with(t, func(h tpm2.TPMHandle) error {
+		return f(tpm2.AuthHandle{
+			Handle: h,
+			Name:   tpm2.TPM2BName{Buffer: a.public.Name()},
+			Auth:   tpm2.HMAC(tpm2.TPMAlgSHA256, SessionNonce, append(options, tpm2.Auth(a.auth))...),
+		})
+	})
+}
+
+// with runs f with the handle of the loaded key. If the handle is stale, because the device was opened
+// again or another program flushed it, with loads the key once more. What f has the TPM do is
+// authorized for the key's name, so another object that has the handle by then refuses instead of
+// signing.
+func (a *AK) with(t transport.TPM, f func(tpm2.TPMHandle) error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for fresh := false; ; {
@@ -162,11 +176,7 @@ func (a *AK) use(t transport.TPM, f func(tpm2.AuthHandle) error, options ...tpm2
 				return err
 			}
 		}
-		err := f(tpm2.AuthHandle{
-			Handle: a.handle,
-			Name:   tpm2.TPM2BName{Buffer: a.public.Name()},
-			Auth:   tpm2.HMAC(tpm2.TPMAlgSHA256, SessionNonce, append(options, tpm2.Auth(a.auth))...),
-		})
+		err := f(a.handle)
 		if stale := Absent(err) || Refused(err); fresh || !stale {
 			return err
 		}
@@ -188,18 +198,19 @@ func (a *AK) quote(t transport.TPM, data []byte, sel tpm2.TPMLPCRSelection) (att
 	if len(data) > MaxQualifyingData {
 		return nil, nil, fmt.Errorf("quote: qualifying data of %d bytes, at most %d", len(data), MaxQualifyingData)
 	}
-	err = a.use(t, func(key tpm2.AuthHandle) error {
-		rsp, err := tpm2.Quote{
-			SignHandle:     key,
-			QualifyingData: tpm2.TPM2BData{Buffer: data},
-			InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
-			PCRSelect:      sel,
-		}.Execute(t)
+	parameters := appendSized(nil, data)
+	parameters = binary.BigEndian.AppendUint16(parameters, uint16(tpm2.TPMAlgNull)) // inScheme: that of the key
+	parameters = append(parameters, tpm2.Marshal(sel)...)
+	err = a.with(t, func(key tpm2.TPMHandle) error {
+		c := authorized{code: tpm2.TPMCCQuote, handle: key, name: a.public.Name(), auth: a.auth, parameters: parameters}
+		rsp, err := c.run(t)
 		if err != nil {
 			return err
 		}
-		attest, signature = rsp.Quoted.Bytes(), tpm2.Marshal(rsp.Signature)
-		return nil
+		r := &tpmwire.Reader{Order: binary.BigEndian, Rest: rsp}
+		attest = r.Take(uint64(r.U16("size of quoted")), "quoted")
+		signature = r.Rest
+		return r.Err
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("quote: %w", err)
