@@ -3,6 +3,7 @@
 package server
 
 import (
+	"runtime"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type Limits struct {
 	IdleTimeout     time.Duration // 60 s between two requests of a connection
 	WriteTimeout    time.Duration // 30 s for the caller to read an answer
 	Patience        float64       // 1; factor of the routes' own timeouts
+	Processors      int           // GOMAXPROCS; half of them take answers from memory at once, and as many more for users with none
 }
 
 // descriptors is how many descriptors one connection takes: the socket, the pidfd and,
@@ -63,6 +65,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.BodyTimeout, 5*time.Second)
 	or(&l.IdleTimeout, time.Minute)
 	or(&l.WriteTimeout, 30*time.Second)
+	or(&l.Processors, runtime.GOMAXPROCS(0))
 	or(&l.Patience, 1)
 	return l
 }

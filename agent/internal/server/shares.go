@@ -4,7 +4,6 @@ package server
 
 import (
 	"context"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -40,7 +39,7 @@ const (
 
 func newShares(l Limits) *shares {
 	least := max(1, l.Bytes/int64(l.Requests))
-	processors := int64(runtime.GOMAXPROCS(0)+1) / 2
+	processors := int64(l.Processors+1) / 2
 	return &shares{
 		conns: newConnections(l), limits: l, counts: newCounts(),
 		rates: newRates(l.RateEach, l.BurstEach),
