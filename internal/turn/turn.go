@@ -304,6 +304,9 @@ func (q *Queue) next(share int64) (*lane, *party) {
 
 // next returns the party of a class whose turn it is.
 func (l *lane) next(share int64) (next *party) {
+	if l.waiting == 0 {
+		return nil
+	}
 	for _, p := range l.parties {
 		if len(p.queue) == 0 || p.used+p.queue[0].cost > share {
 			continue
