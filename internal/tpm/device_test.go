@@ -156,15 +156,7 @@ func TestContextEndsDuringCommand(t *testing.T) {
 
 func transients(t *testing.T, s transport.TPM) int {
 	t.Helper()
-	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: 0x80000000, PropertyCount: 100}.Execute(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := rsp.CapabilityData.Data.Handles()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(h.Handle)
+	return len(swtpm.Handles(t, s, tpm2.TPMHTTransient))
 }
 
 // One sequence at a time: no command of another comes between.

@@ -192,15 +192,7 @@ func (r *replacing) after(said keys.Name) (state string) {
 
 func transients(t *testing.T, s transport.TPM) int {
 	t.Helper()
-	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: uint32(tpm2.TPMHTTransient) << 24, PropertyCount: 16}.Execute(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := rsp.CapabilityData.Data.Handles()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(l.Handle)
+	return len(swtpm.Handles(t, s, tpm2.TPMHTTransient))
 }
 
 // storedKey is a TPM with a key that is stored.

@@ -308,16 +308,8 @@ func TestNothingTravelsInTheClear(t *testing.T) {
 		return b
 	})
 
-	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: uint32(tpm2.TPMHTTransient) << 24, PropertyCount: 8}.Execute(dev)
-	if err != nil {
-		t.Fatal(err)
-	}
-	handles, err := rsp.CapabilityData.Data.Handles()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(handles.Handle) > 0 {
-		t.Errorf("transient objects are left: %x", handles.Handle)
+	if left := swtpm.Handles(t, dev, tpm2.TPMHTTransient); len(left) > 0 {
+		t.Errorf("transient objects are left: %x", left)
 	}
 }
 

@@ -231,7 +231,7 @@ func TestAppKeyAuthorization(t *testing.T) {
 		if _, err := k.Sign(tap, digest[:]); err != nil {
 			return err
 		}
-		held := listTransients(t, s)
+		held := swtpm.Handles(t, s, tpm2.TPMHTTransient)
 		if len(held) != 1 {
 			return fmt.Errorf("%d objects are loaded", len(held))
 		}
@@ -368,7 +368,7 @@ func fillPersistent(t *testing.T, s transport.TPM, owner []byte) {
 	for place := tpm2.TPMHandle(0x81000100); place < 0x81000200; place++ {
 		_, err := tpm2.EvictControl{Auth: auth, ObjectHandle: tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, PersistentHandle: place}.Execute(s)
 		if errors.Is(err, tpm2.TPMRCNVSpace) {
-			flushTransients(t, s)
+			swtpm.Flush(t, s, tpm2.TPMHTTransient)
 			return
 		}
 		if err != nil {

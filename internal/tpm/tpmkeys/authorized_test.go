@@ -95,7 +95,7 @@ func TestQuoteIsThatOfGoTPM(t *testing.T) {
 // noSessions fails the test if a session is left in the TPM.
 func noSessions(t *testing.T, s transport.TPM) {
 	t.Helper()
-	if left := loaded(t, s, 0x02000000); len(left) != 0 {
+	if left := swtpm.Handles(t, s, tpm2.TPMHTHMACSession); len(left) != 0 {
 		t.Errorf("sessions %x are left", left)
 	}
 }
@@ -117,7 +117,9 @@ func TestChangedResponsesGiveNoQuote(t *testing.T) {
 		if _, _, err := ak.Quote(b, data[:], sel); err == nil {
 			t.Errorf("%s of the response to %v: no error", what, code)
 		}
-		flushAll(t, s)
+		// No program may have learned the handle, or the key was loaded again since its handle seemed
+		// to be that of another one.
+		swtpm.Flush(t, s, tpm2.TPMHTHMACSession, tpm2.TPMHTTransient)
 	}
 	var size int
 	b.response = func(_, rsp []byte) []byte { size = len(rsp); return rsp }
@@ -149,32 +151,6 @@ func TestChangedResponsesGiveNoQuote(t *testing.T) {
 	}
 }
 
-// flushAll frees what is loaded: no program may have learned the handle, or a key was loaded again since
-// its handle seemed to be that of another one.
-func flushAll(t *testing.T, s transport.TPM) {
-	t.Helper()
-	for _, first := range []uint32{0x02000000, 0x80000000} { // sessions, transient objects
-		for _, h := range loaded(t, s, first) {
-			if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(s); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
-func loaded(t *testing.T, s transport.TPM, first uint32) []tpm2.TPMHandle {
-	t.Helper()
-	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: first, PropertyCount: 8}.Execute(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	handles, err := rsp.CapabilityData.Data.Handles()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return handles.Handle
-}
-
 // A refused quote says so, and leaves no session. Parts of the command that the HMAC covers, and the
 // HMAC itself, cannot be changed on the way.
 func TestRefusedQuote(t *testing.T) {
@@ -196,7 +172,7 @@ func TestRefusedQuote(t *testing.T) {
 			t.Errorf("%s: %v, want that the TPM refused the authorization", name, err)
 		}
 		noSessions(t, s)
-		flushAll(t, s)
+		swtpm.Flush(t, s, tpm2.TPMHTTransient) // the key was loaded twice
 	}
 	gone := errors.New("the connection broke")
 	if _, _, err := ak.Quote(broken{gone}, data[:], sel); !errors.Is(err, gone) {

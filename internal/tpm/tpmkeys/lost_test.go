@@ -17,29 +17,7 @@ import (
 
 func transients(t *testing.T, s transport.TPM) int {
 	t.Helper()
-	return len(listTransients(t, s))
-}
-
-func flushTransients(t *testing.T, s transport.TPM) {
-	t.Helper()
-	for _, h := range listTransients(t, s) {
-		if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func listTransients(t *testing.T, s transport.TPM) []tpm2.TPMHandle {
-	t.Helper()
-	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: 0x80000000, PropertyCount: 100}.Execute(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := rsp.CapabilityData.Data.Handles()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h.Handle
+	return len(swtpm.Handles(t, s, tpm2.TPMHTTransient))
 }
 
 // With the key's handle flushed by another program, or taken by another object, the key is
@@ -56,9 +34,9 @@ func TestHandleLost(t *testing.T) {
 		checkQuote(t, ak, attest, signature, []byte("nonce"))
 	}
 	quote()
-	flushTransients(t, s)
+	swtpm.Flush(t, s, tpm2.TPMHTTransient)
 	quote()
-	flushTransients(t, s)
+	swtpm.Flush(t, s, tpm2.TPMHTTransient)
 	foreign := provision(t, s, nil) // another attestation key, at the same handle
 	quote()
 	if err := foreign.Flush(s); err != nil {

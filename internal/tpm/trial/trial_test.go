@@ -153,18 +153,7 @@ func TestKeysWithoutECC(t *testing.T) {
 }
 
 // inventory lists what is in the TPM: indices, sessions, transient and persistent objects.
-func inventory(t *testing.T, s transport.TPM) (all []tpm2.TPMHandle) {
+func inventory(t *testing.T, s transport.TPM) []tpm2.TPMHandle {
 	t.Helper()
-	for _, kind := range []uint32{0x01, 0x02, 0x03, 0x80, 0x81} {
-		rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: kind << 24, PropertyCount: 100}.Execute(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := rsp.CapabilityData.Data.Handles()
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, l.Handle...)
-	}
-	return all
+	return swtpm.Handles(t, s, tpm2.TPMHTNVIndex, tpm2.TPMHTHMACSession, tpm2.TPMHTPolicySession, tpm2.TPMHTTransient, tpm2.TPMHTPersistent)
 }
