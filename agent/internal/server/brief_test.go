@@ -135,3 +135,14 @@ func TestBriefRoutes(t *testing.T) {
 		}
 	}
 }
+
+// Half of the processors make answers from memory at once, and as many more for users with none. That
+// is of the processors, and not of the threads.
+func TestTurnsOfProcessors(t *testing.T) {
+	for processors, want := range map[int]int64{1: 1, 2: 1, 3: 2, 4: 2, 9: 5} {
+		s := newShares(Limits{Processors: processors}.withDefaults()).processors.Stats()
+		if s.Capacity != want || s.Spare != want {
+			t.Errorf("%d processors: %d turns and %d spare ones, want %d each", processors, s.Capacity, s.Spare, want)
+		}
+	}
+}
