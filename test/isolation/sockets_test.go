@@ -123,6 +123,15 @@ func TestEveryRouteIsFlooded(t *testing.T) {
 	}
 }
 
+// A user whose callers come one after the other, so that the agent waits for more of them before each
+// batch, holds up the evidence of others little.
+func TestCallersWhoTrickleIn(t *testing.T) {
+	m := switchOn(t)
+	for _, pause := range []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond} {
+		m.compare(m.anchored(), 5, m.attackers(1, party{Connections: 64, Method: "POST", Path: "/v1/evidence", Body: anchoredBody, Pause: pause})...)
+	}
+}
+
 // Case 106: an app that has the TPM make key after key, which takes the TPM longest, keeps neither a unit
 // that starts, nor evidence, nor the keys of another app waiting.
 func TestKeysInTheTPMAreFlooded(t *testing.T) {

@@ -24,12 +24,11 @@ func TestCrowdsGather(t *testing.T) {
 		took  time.Duration // of all
 	}{
 		{crowd, crowd, 0, []int{crowd, crowd}, 0},
-		{crowd, 2 * crowd, 0, []int{crowd, 2 * crowd}, 0},
-		{crowd, crowd, gathering / 4, []int{crowd, crowd}, 4 * gathering},
+		{crowd, crowd, gathering / 8, []int{crowd, crowd}, 2 * gathering},
 		{crowd, 5, 0, []int{crowd, 5}, 2 * gathering},
 		{crowd, 5, gathering / 5, []int{crowd, 5}, 2 * gathering},
 		{crowd, 5, 2 * gathering, []int{crowd, 1, 1, 1, 1, 1}, 10 * gathering},
-		{crowd, 12, gathering * 19 / 20, []int{crowd, 10, 1, 1}, gathering * 19 / 20 * 12},
+		{crowd, 5, gathering * 19 / 20, []int{crowd, 3, 1, 1}, gathering * 19 / 20 * 5},
 		{crowd - 1, 5, 0, []int{crowd - 1, 5}, 0},
 		{crowd - 1, 5, gathering / 5, []int{crowd - 1, 1, 1, 1, 1, 1}, gathering},
 		{1, 5, gathering / 5, []int{1, 1, 1, 1, 1, 1}, gathering},

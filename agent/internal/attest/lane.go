@@ -118,7 +118,7 @@ func (l *lane) take() []*waiter {
 const (
 	crowd     = 16 // waiters of a batch
 	gathering = time.Millisecond
-	longest   = 10 * gathering // that others wait for a crowd to come in
+	longest   = 3 * gathering // that others wait for a crowd to come in
 )
 
 // gather waits after a batch of many until as many wait again, or until no one came for a moment. A
