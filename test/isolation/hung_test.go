@@ -5,9 +5,11 @@ package isolation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,7 +36,13 @@ type hung struct {
 // the app's file is on an overlay over the file system, which the agent does not refuse.
 func (m *machine) hang(op hangfs.Op, beneath bool) *hung {
 	m.t.Helper()
-	h := &hung{op: op, name: "hung-" + op.String()}
+	return m.hangAs(op.String(), op, beneath)
+}
+
+// hangAs does so for one of several with the same request.
+func (m *machine) hangAs(name string, op hangfs.Op, beneath bool) *hung {
+	m.t.Helper()
+	h := &hung{op: op, name: "hung-" + name}
 	dir := filepath.Join(m.files, h.name)
 	must(m.t, os.Mkdir(dir, 0o755))
 	var err error
@@ -49,7 +57,7 @@ func (m *machine) hang(op hangfs.Op, beneath bool) *hung {
 		}
 	})
 	if beneath {
-		empty, top := filepath.Join(m.files, "empty-"+op.String()), filepath.Join(m.files, "over-"+op.String())
+		empty, top := filepath.Join(m.files, "empty-"+name), filepath.Join(m.files, "over-"+name)
 		must(m.t, errors.Join(os.Mkdir(empty, 0o755), os.Mkdir(top, 0o755)))
 		if b, err := exec.Command("mount", "-t", "overlay", "overlay", "-o", "lowerdir="+dir+":"+empty, top).CombinedOutput(); err != nil {
 			m.t.Skipf("mount an overlay: %v: %s", err, b)
@@ -57,14 +65,14 @@ func (m *machine) hang(op hangfs.Op, beneath bool) *hung {
 		m.t.Cleanup(func() { syscall.Unmount(top, syscall.MNT_DETACH) })
 		dir = top
 	}
-	key, name := "files", hangfs.File
+	key, file := "files", hangfs.File
 	switch op {
 	case hangfs.Readdir, hangfs.Opendir:
-		key, name = "directories", hangfs.Folder
+		key, file = "directories", hangfs.Folder
 	case hangfs.Readlink:
-		name = hangfs.Link
+		file = hangfs.Link
 	}
-	h.path = filepath.Join(dir, name)
+	h.path = filepath.Join(dir, file)
 	h.Hang(op)
 	m.declareAs(key, h.name, "root", []string{h.path})
 	return h
@@ -131,6 +139,32 @@ func TestHungFileSystem(t *testing.T) {
 	for _, h := range all {
 		h.Answer()
 		until(t, h.name+" is looked at again", func() bool { return !m.saysHung(h) })
+	}
+}
+
+// Case 107: more apps whose files hang than there are turns of hashing delay another app that changed for
+// a moment, long before the agent gives them up.
+func TestHungFilesKeepNoTurns(t *testing.T) {
+	const patience = 20 * time.Second
+	m := prepare(t, setup{config: fmt.Sprintf("[measurement]\nanswer_timeout = %q\n", patience)})
+	changed := m.measureChanged()
+	m.start()
+	before := start(t, changed).end(false)
+	var all []*hung
+	for i := range 2*runtime.NumCPU() + 2 {
+		all = append(all, m.hangAs(strconv.Itoa(i), hangfs.Read, true))
+	}
+	must(t, m.Reload())
+	for _, h := range all {
+		until(t, "the agent waits for "+h.name, func() bool { return h.Held(hangfs.Read) > 0 })
+	}
+	during := start(t, changed).end(false)
+	t.Logf("median %v before, %v now; the longest %v", before.median(), during.median(), during.percentile(99))
+	if during.median() > 5*before.median() || during.percentile(99) > patience/4 || len(during.Refused) > 0 {
+		t.Errorf("median %v before, %v now; the longest %v; refused %v", before.median(), during.median(), during.percentile(99), during.Refused)
+	}
+	for _, h := range all {
+		h.Answer()
 	}
 }
 

@@ -79,8 +79,12 @@ func (s *scan) hashFile(w *hand, f *os.File, path string, id identity) (evidence
 	return evidence.Digest(h.Sum(nil)), nil
 }
 
-// hashPiece hashes at most so many bytes of f, in one turn. It returns how many there were.
-// The error is io.EOF at the end of the file.
+// longestTurn is how long a piece keeps its turn. A reading whose file system answers slowly, or never,
+// holds other apps up for no longer: a call that takes longer goes on without a turn.
+const longestTurn = 250 * time.Millisecond
+
+// hashPiece hashes at most so many bytes of f, in one turn. It returns how many there were: fewer if
+// the turn is over. The error is io.EOF at the end of the file.
 func (s *scan) hashPiece(w *hand, f *os.File, path string, h hash.Hash, most int64) (done int64, err error) {
 	w.idle()
 	ctx := s.ctx
@@ -93,6 +97,7 @@ func (s *scan) hashPiece(w *hand, f *os.File, path string, h hash.Hash, most int
 	}
 	w.take(leave)
 	defer w.giveBack()
+	began := time.Now()
 	b := s.reader.buffers.Get().(*buffer)
 	defer s.reader.buffers.Put(b)
 	for done < most {
@@ -109,6 +114,9 @@ func (s *scan) hashPiece(w *hand, f *os.File, path string, h hash.Hash, most int
 		}
 		if err != nil {
 			return done, &FileError{Path: path, Problem: "read", Err: durable.Cause(err)} // without the name of a descriptor
+		}
+		if time.Since(began) >= s.reader.longest {
+			break
 		}
 	}
 	return done, nil

@@ -182,7 +182,9 @@ func TestChangeAtEveryRead(t *testing.T) {
 						t.Fatal(err)
 					}
 					ctx := &meddler{Context: t.Context(), asked: -1, do: do}
-					_, err := hashOne(ctx, NewReader(1, SettleTime), turn.Who{}, f, "bin", identify(&st))
+					r := NewReader(1, SettleTime)
+					r.longest = time.Hour // one turn, however slow this machine is
+					_, err := hashOne(ctx, r, turn.Who{}, f, "bin", identify(&st))
 					return ctx.asked, err
 				}
 				if n, err := hash(func(int) error { return nil }); err != nil || n != reads {

@@ -144,6 +144,16 @@ func (p *Progress) hung(patience time.Duration) (path string, hung bool) {
 	return "", false
 }
 
+// giveBackLate gives back the turns of calls that have had no answer for so long.
+func (p *Progress) giveBackLate(patience time.Duration) {
+	p.mu.Lock()
+	late := slices.DeleteFunc(slices.Clone(p.hands), func(h *hand) bool { return h.since.IsZero() || time.Since(h.since) < patience })
+	p.mu.Unlock()
+	for _, h := range late {
+		h.giveBack()
+	}
+}
+
 // giveUp gives back all turns of the reading, also those that its hands still get.
 func (p *Progress) giveUp() {
 	p.mu.Lock()

@@ -5,8 +5,10 @@ package manifest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -88,6 +90,56 @@ func (f *files) hang(t *testing.T, at, calls int) int {
 		t.Errorf("call %d had an answer: %d turns of hashing are taken", at, used)
 	}
 	return calls
+}
+
+// TestSlowFilesKeepNoTurn: an app whose file system answers slowly, or not at all, keeps the turn of hashing
+// for a moment, and not until it has an answer. Another app is read meanwhile. Then the slow one is read
+// too.
+func TestSlowFilesKeepNoTurn(t *testing.T) {
+	const size = 64 * readBuffer
+	for name, slow := range map[string]time.Duration{
+		"each read takes 100 ms":      100 * time.Millisecond,
+		"each read takes two minutes": 2 * time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := newFiles(t), newFiles(t)
+			a.write("slow", strings.Repeat("a", size), 0o644)
+			for i := range 8 {
+				b.write(fmt.Sprint(i), "b", 0o644)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				r := NewReader(1, 0)
+				r.touch = func(path string) {
+					if filepath.Base(path) == "slow" {
+						time.Sleep(slow)
+					}
+				}
+				began := time.Now()
+				var took time.Duration
+				done := make(chan error)
+				go func() {
+					_, err := r.Read(t.Context(), a.app(), Look{Answer: time.Hour})
+					took = time.Since(began)
+					done <- err
+				}()
+				time.Sleep(10 * slow) // it hashes
+				second := time.Now()
+				if got, err := r.Read(t.Context(), b.app(), Look{}); err != nil || len(got.Manifest) != 8 {
+					t.Errorf("another app: %v", err)
+				}
+				// For each of its files it waits for one turn, and for the tick that ends one.
+				if waited := time.Since(second); waited > 8*2*longestTurn {
+					t.Errorf("another app is read within %v", waited)
+				}
+				if err := <-done; err != nil {
+					t.Errorf("the slow app: %v", err)
+				}
+				if took < 64*slow {
+					t.Errorf("the slow app was read within %v: it is not slow", took)
+				}
+			})
+		})
+	}
 }
 
 // TestWaitingIsNotHanging: who waits for a turn of hashing does not hang.

@@ -32,6 +32,7 @@ type Reader struct {
 	cache   *cache
 	turns   *turn.Queue   // of hashing: as many pieces of files at a time as there are workers
 	files   int           // of one app that are open at a time
+	longest time.Duration // that a piece keeps its turn: longestTurn, but in tests
 	settle  time.Duration // how old the last change of a file has to be, see SettleTime
 	buffers sync.Pool     // of *buffer
 	touch   func(string)  // called before each call of the file system, by a test; nil otherwise
@@ -41,12 +42,12 @@ type buffer [readBuffer]byte
 
 // NewReader returns a Reader that hashes that many files at once. Apps take turns, in the
 // order of package turn, after each piece of a file: a large file of one app delays another
-// app by no more than a piece. Work of the lowest class, which a change of a file causes, gets
+// app by no more than a piece, and a slow one by no more than a quarter of a second. Work of the lowest class, which a change of a file causes, gets
 // half of the workers at most. Settle is [SettleTime]; tests that change no file while it is
 // read may pass less.
 func NewReader(workers int, settle time.Duration) *Reader {
 	return &Reader{
-		cache: newCache(), files: workers, settle: settle,
+		cache: newCache(), files: workers, longest: longestTurn, settle: settle,
 		turns:   turn.New(turn.Options{Capacity: int64(workers), Reserve: int64(workers) / 2}),
 		buffers: sync.Pool{New: func() any { return new(buffer) }},
 	}
@@ -97,7 +98,7 @@ func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, l Look) (
 		read <- result{Reading{entries, bytes, trace}, err}
 		close(l.Progress.ended)
 	}()
-	tick := time.NewTicker(cmp.Or(min(l.Answer/8, time.Second), time.Second))
+	tick := time.NewTicker(cmp.Or(min(l.Answer/8, r.longest), r.longest))
 	defer tick.Stop()
 	var end <-chan time.Time
 	if l.Whole > 0 {
@@ -115,6 +116,7 @@ func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, l Look) (
 			_, _, path := l.Progress.Now()
 			return Reading{}, &HungError{Path: path, Within: l.Whole}
 		case <-tick.C:
+			l.Progress.giveBackLate(r.longest)
 			if path, hung := l.Progress.hung(l.Answer); hung && l.Answer > 0 {
 				l.Progress.giveUp()
 				return Reading{}, &HungError{Path: path}
