@@ -110,6 +110,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	if err := Check(o.Config, os.Geteuid()); err != nil {
 		return err
 	}
+	useProcessors()
 	d, err := newDaemon(o)
 	if err != nil {
 		return err

@@ -197,7 +197,7 @@ func (d *daemon) server(processes caller.Kernel, all *figures.Source) *server.Se
 			BodyBytes:       int64(limits.BodyBytes),
 			RateEach:        float64(limits.RequestsPerSecondPerUser),
 			OpenEach:        float64(limits.ConnectionsPerSecondPerUser),
-			Processors:      processors(),
+			Processors:      useProcessors(),
 		},
 		Logger: d.log,
 	})

@@ -3,21 +3,32 @@
 package agent
 
 import (
-	"os"
 	"runtime"
 	"testing"
 )
 
-// The agent runs one thread more than it has processors, once, unless the environment decides.
-func TestProcessors(t *testing.T) {
-	if os.Getenv("GOMAXPROCS") != "" {
-		t.Skip("GOMAXPROCS is set")
+// The agent runs one thread more than it has processors, unless a quota or the environment decides.
+func TestThreads(t *testing.T) {
+	for _, c := range []struct {
+		processors, machine int
+		variable            string
+		want                int
+	}{
+		{1, 1, "", 2}, {2, 2, "", 3}, {64, 64, "", 65},
+		{2, 8, "", 2}, {1, 2, "", 1},
+		{2, 2, "2", 2}, {4, 2, "4", 4},
+	} {
+		if got := threads(c.processors, c.machine, c.variable); got != c.want {
+			t.Errorf("%+v: %d threads", c, got)
+		}
 	}
-	n := processors()
-	if again := processors(); again != n || n > runtime.NumCPU() {
-		t.Errorf("%d processors, then %d, of %d", n, again, runtime.NumCPU())
-	}
-	if got := runtime.GOMAXPROCS(0); got != n+1 {
-		t.Errorf("%d threads for %d processors", got, n)
+}
+
+// The number of processors is that without the further thread, however often it is asked for.
+func TestUseProcessors(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	first := useProcessors()
+	if again := useProcessors(); again != first || first < 1 {
+		t.Errorf("%d processors, then %d", first, again)
 	}
 }

@@ -45,10 +45,11 @@ type lane struct {
 	max  int
 	work func(context.Context) // takes a batch and serves it; called while there are waiters
 
-	mu      sync.Mutex // guards the four below; add, drop, take and stop write them
+	mu      sync.Mutex // guards the five below; add, drop, take and stop write them
 	waiting []*waiter
 	bytes   int
-	taken   int // how many the last batch has
+	taken   int    // how many the last batch has
+	came    uint64 // how many were added so far
 	stopped bool
 	wake    chan struct{} // of one: a caller waits
 	enough  chan struct{} // of one: as many wait as the last batch has
@@ -73,6 +74,7 @@ func (l *lane) add(w *waiter) error {
 	}
 	l.waiting = append(l.waiting, w)
 	l.bytes += len(w.statement)
+	l.came++
 	signal(l.wake)
 	if len(l.waiting) >= l.taken {
 		signal(l.enough)
@@ -121,8 +123,8 @@ const (
 	longest   = 3 * gathering // that others wait for a crowd to come in
 )
 
-// gather waits after a batch of many until as many wait again, or until no one came for a moment. A
-// slow trickle of callers does not prolong that without end.
+// gather waits after a batch of many until as many wait again, or until none came in one of the moments
+// from then on. A slow trickle of callers does not prolong that without end.
 func (l *lane) gather() {
 	if !l.await() {
 		return
@@ -131,7 +133,7 @@ func (l *lane) gather() {
 	defer end.Stop()
 	moment := time.NewTicker(gathering)
 	defer moment.Stop()
-	for before := l.count(); ; {
+	for before := l.arrivals(); ; {
 		select {
 		case <-l.enough:
 			return
@@ -139,8 +141,8 @@ func (l *lane) gather() {
 			return
 		case <-moment.C:
 		}
-		now := l.count()
-		if now <= before {
+		now := l.arrivals()
+		if now == before {
 			return
 		}
 		before = now
@@ -159,11 +161,11 @@ func (l *lane) await() bool {
 	return l.taken >= crowd && len(l.waiting) < l.taken
 }
 
-// count returns how many wait.
-func (l *lane) count() int {
+// arrivals returns how many came so far.
+func (l *lane) arrivals() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.waiting)
+	return l.came
 }
 
 // takeAnchored removes those that asked for anchored evidence, oldest first.

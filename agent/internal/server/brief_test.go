@@ -136,8 +136,8 @@ func TestBriefRoutes(t *testing.T) {
 	}
 }
 
-// Half of the processors make answers from memory at once, and as many more for users with none. That
-// is of the processors, and not of the threads.
+// Half as many answers from memory are made at once as there are processors, and as many more for users
+// that have no turn. The number of threads does not matter.
 func TestTurnsOfProcessors(t *testing.T) {
 	for processors, want := range map[int]int64{1: 1, 2: 1, 3: 2, 4: 2, 9: 5} {
 		s := newShares(Limits{Processors: processors}.withDefaults()).processors.Stats()

@@ -32,7 +32,7 @@ type Limits struct {
 	IdleTimeout     time.Duration // 60 s between two requests of a connection
 	WriteTimeout    time.Duration // 30 s for the caller to read an answer
 	Patience        float64       // 1; factor of the routes' own timeouts
-	Processors      int           // GOMAXPROCS; half of them take answers from memory at once, and as many more for users with none
+	Processors      int           // GOMAXPROCS; half as many answers from memory are made at once, and as many more for users that have no turn
 }
 
 // descriptors is how many descriptors one connection takes: the socket, the pidfd and,

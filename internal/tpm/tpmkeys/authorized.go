@@ -19,7 +19,7 @@ import (
 
 // An authorized command uses one object, in an HMAC session of its own that is neither bound nor
 // salted (TPM 2.0 Part 1, section 19). What [tpm2.HMAC] does is the same, but go-tpm finds out by
-// reflection how to encode each command. The agent quotes for each batch of evidence, and that was
+// reflection how to encode each command. The agent quotes for each batch of evidence, and encoding took
 // an eighth of the time in which one caller gets a document.
 type authorized struct {
 	code       tpm2.TPMCC
@@ -63,12 +63,15 @@ func (c *authorized) run(t transport.TPM) ([]byte, error) {
 	b = binary.BigEndian.AppendUint32(b, uint32(c.handle))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(area)))
 	b = append(append(b, area...), c.parameters...)
-	r, err := exchange(t, b, tagSessions)
-	if _, refused := errors.AsType[tpm2.TPMRC](err); refused { // only a command that was done ends its session
-		return nil, errors.Join(err, flush(t, session))
-	}
-	if err != nil {
+	r, rc, err := exchange(t, b, tagSessions)
+	switch {
+	case err != nil:
 		return nil, err
+	case rc != tpm2.TPMRCSuccess: // only a command that was done ends its session
+		if err := flush(t, session); err != nil {
+			return nil, fmt.Errorf("%w (and afterwards: %v)", rc, err) // what it says of the session is not of the object
+		}
+		return nil, rc
 	}
 	return c.open(r, nonce[:])
 }
@@ -97,7 +100,7 @@ func (c *authorized) open(r *tpmwire.Reader, nonce []byte) ([]byte, error) {
 
 // mac returns the HMAC of a command or response of a session without a key of its own, so that the
 // key is the authorization value (TPM 2.0 Part 1, section 19.6.5). Zeros at its end count as absent,
-// and make no difference to an HMAC.
+// and make no difference to an HMAC with a key of at most 64 bytes, which a value has.
 func (c *authorized) mac(hash, newer, older []byte) []byte {
 	mac := hmac.New(sha256.New, c.auth)
 	mac.Write(hash)
@@ -120,9 +123,12 @@ func startSession(t transport.TPM) (session tpm2.TPMHandle, nonceTPM []byte, err
 	b = append(b, byte(tpm2.TPMSEHMAC))
 	b = binary.BigEndian.AppendUint16(b, uint16(tpm2.TPMAlgNull)) // symmetric
 	b = binary.BigEndian.AppendUint16(b, uint16(tpm2.TPMAlgSHA256))
-	r, err := exchange(t, b, tagNoSessions)
-	if err != nil {
+	r, rc, err := exchange(t, b, tagNoSessions)
+	switch {
+	case err != nil:
 		return 0, nil, err
+	case rc != tpm2.TPMRCSuccess:
+		return 0, nil, rc
 	}
 	session = tpm2.TPMHandle(r.U32("handle of the session"))
 	nonceTPM = r.Take(uint64(r.U16("size of nonceTPM")), "nonceTPM")
@@ -137,24 +143,25 @@ func command(tag uint16, code tpm2.TPMCC) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(code))
 }
 
-// exchange sends a command, and returns what follows the header of a response with that tag.
-func exchange(t transport.TPM, command []byte, tag uint16) (*tpmwire.Reader, error) {
+// exchange sends a command, and returns what follows the header of a response with that tag, or the code
+// with which the TPM refused.
+func exchange(t transport.TPM, command []byte, tag uint16) (*tpmwire.Reader, tpm2.TPMRC, error) {
 	binary.BigEndian.PutUint32(command[2:], uint32(len(command)))
 	b, err := t.Send(command)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	r := &tpmwire.Reader{Order: binary.BigEndian, Rest: b}
 	got, size, rc := r.U16("tag"), r.U32("size"), tpm2.TPMRC(r.U32("response code"))
 	switch {
 	case rc != tpm2.TPMRCSuccess:
-		return nil, rc
+		return nil, rc, nil
 	case uint64(size) != uint64(len(b)):
-		return nil, fmt.Errorf("read the TPM's response: it has %d bytes, and says %d", len(b), size)
+		return nil, 0, fmt.Errorf("read the TPM's response: it has %d bytes, and says %d", len(b), size)
 	case got != tag:
-		return nil, fmt.Errorf("read the TPM's response: tag 0x%04x, want 0x%04x", got, tag)
+		return nil, 0, fmt.Errorf("read the TPM's response: tag 0x%04x, want 0x%04x", got, tag)
 	}
-	return r, nil
+	return r, 0, nil
 }
 
 // ended returns an error if a response was shorter or longer than what was read of it.

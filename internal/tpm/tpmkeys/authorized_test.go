@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -174,15 +176,55 @@ func TestRefusedQuote(t *testing.T) {
 		noSessions(t, s)
 		swtpm.Flush(t, s, tpm2.TPMHTTransient) // the key was loaded twice
 	}
-	gone := errors.New("the connection broke")
-	if _, _, err := ak.Quote(broken{gone}, data[:], sel); !errors.Is(err, gone) {
-		t.Errorf("without a connection: %v", err)
+	lostSession(t, s, ak)
+	gone := fmt.Errorf("the connection broke after %w", tpm2.TPMRCRetry) // a code that is not of this command
+	b := &broken{TPM: s, err: gone}
+	if _, _, err := ak.Quote(b, data[:], sel); !errors.Is(err, gone) || b.quotes != 1 || b.later != 0 {
+		t.Errorf("without a connection: %v, %d quotes and %d commands after one", err, b.quotes, b.later)
 	}
 }
 
-type broken struct{ err error }
+// broken is a connection that breaks at a quote.
+type broken struct {
+	transport.TPM
+	err           error
+	quotes, later int
+}
 
-func (b broken) Send([]byte) ([]byte, error) { return nil, b.err }
+func (b *broken) Send(command []byte) ([]byte, error) {
+	switch {
+	case swtpm.CommandCode(command) == tpm2.TPMCCQuote:
+		b.quotes++
+		return nil, b.err
+	case b.quotes > 0:
+		b.later++
+		return nil, b.err
+	}
+	return b.TPM.Send(command)
+}
+
+// lostSession has another program end the session between the two commands. The TPM says so of the quote
+// and of the session, and not of the key, which is not loaded again.
+func lostSession(t *testing.T, s transport.TPM, ak *tpmkeys.AK) {
+	t.Helper()
+	if _, _, err := ak.Quote(s, data[:], selection(t, "sha256:14")); err != nil { // the key is loaded
+		t.Fatal(err)
+	}
+	before := swtpm.Handles(t, s, tpm2.TPMHTTransient)
+	b := &between{TPM: s, command: func(c []byte) []byte {
+		if swtpm.CommandCode(c) == tpm2.TPMCCQuote {
+			swtpm.Flush(t, s, tpm2.TPMHTHMACSession)
+		}
+		return c
+	}}
+	_, _, err := ak.Quote(b, data[:], selection(t, "sha256:14"))
+	if !errors.Is(err, tpm2.TPMRCReferenceS0) || tpmkeys.Absent(err) || tpmkeys.Refused(err) {
+		t.Errorf("without its session: %v", err)
+	}
+	if after := swtpm.Handles(t, s, tpm2.TPMHTTransient); !slices.Equal(after, before) {
+		t.Errorf("the TPM has %x loaded, before %x", after, before)
+	}
+}
 
 // Authorization values of all kinds work, with zeros in them and at their end.
 func TestAuthorizationValues(t *testing.T) {
