@@ -39,7 +39,7 @@ type reading struct {
 
 // digest returns the SHA-256 of f and its number of hard links. Requests for the same content
 // at the same time share one reading of it.
-func (m *images) digest(ctx context.Context, uid uint32, f *os.File) (evidence.Digest, uint64, error) {
+func (m *images) digest(ctx context.Context, party string, f *os.File) (evidence.Digest, uint64, error) {
 	for {
 		id, links, err := m.stat(f)
 		if err != nil {
@@ -52,7 +52,7 @@ func (m *images) digest(ctx context.Context, uid uint32, f *os.File) (evidence.D
 		if other == nil {
 			// The slot comes first: a goroutine that waits for a reading must not wait for a
 			// slot that its reader's user keeps busy.
-			release, err := m.slots.Enter(of(ctx, uid), 1)
+			release, err := m.slots.Enter(of(ctx, party), 1)
 			if err != nil {
 				return d, 0, err
 			}

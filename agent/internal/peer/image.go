@@ -49,7 +49,7 @@ func newImages(o Options) *images {
 type observation struct {
 	images  *images
 	process *process
-	uid     uint32
+	party   string          // see party
 	ctx     context.Context // ends when the process is closed
 	cancel  context.CancelFunc
 	opened  chan struct{} // closed once link and file are set
@@ -66,7 +66,7 @@ func (i *Identifier) Turns() turn.Stats { return i.images.slots.Stats() }
 
 // observe begins to open the executable of p, and does not wait for that.
 func (m *images) observe(p *process) *observation {
-	o := &observation{images: m, process: p, uid: p.uid, opened: make(chan struct{}), done: make(chan struct{})}
+	o := &observation{images: m, process: p, party: p.party(), opened: make(chan struct{}), done: make(chan struct{})}
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	go func() {
 		defer close(o.opened)
@@ -85,7 +85,7 @@ func (o *observation) open(ctx context.Context, p *process) {
 	if o.link, err = p.readlink("exe"); err != nil {
 		return // a kernel thread, or no permission
 	}
-	release, err := o.images.slots.Enter(of(ctx, p.uid), 1)
+	release, err := o.images.slots.Enter(of(ctx, p.party()), 1)
 	if err != nil {
 		return
 	}
@@ -138,7 +138,7 @@ func (o *observation) look(ctx context.Context) *evidence.Executable {
 	if o.file == nil {
 		return unreadable
 	}
-	digest, links, err := o.images.digest(ctx, o.uid, o.file)
+	digest, links, err := o.images.digest(ctx, o.party, o.file)
 	if err != nil {
 		return unreadable
 	}
@@ -160,7 +160,12 @@ func (p *process) readlink(name string) (string, error) {
 	return string(buf[:max(n, 0)]), nil
 }
 
-// of returns a context for work on the files of a user.
-func of(ctx context.Context, uid uint32) context.Context {
-	return turn.With(ctx, turn.Who{Party: strconv.FormatUint(uint64(uid), 10)})
+// party returns whose work it is to look at the executable of p: that of a user on one socket. Whatever
+// uid 0 runs that connects to the client socket, such as root of a container, does not delay an
+// administrator.
+func (p *process) party() string { return p.socket + " " + strconv.FormatUint(uint64(p.uid), 10) }
+
+// of returns a context for work on the files of a party.
+func of(ctx context.Context, party string) context.Context {
+	return turn.With(ctx, turn.Who{Party: party})
 }

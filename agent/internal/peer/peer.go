@@ -122,7 +122,7 @@ func (i *Identifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return i.describe(&process{pid: int(cred.Pid), uid: cred.Uid, pidfd: pidfd}, cred.Gid)
+	return i.describe(&process{pid: int(cred.Pid), uid: cred.Uid, socket: c.LocalAddr().String(), pidfd: pidfd}, cred.Gid)
 }
 
 // describe reads what the kernel says of p, which it closes if that fails.

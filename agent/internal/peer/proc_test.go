@@ -201,19 +201,38 @@ func FuzzStat(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) { parseStart(b) })
 }
 
+// One user on two sockets is two parties, and two users on one are.
+func TestParties(t *testing.T) {
+	i, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parties := map[string]bool{}
+	for range 2 { // each on a socket of its own
+		p := identify(t, i, toSelf(t)).Process.(*process)
+		parties[p.party()] = true
+		other := *p
+		other.uid++
+		parties[other.party()] = true
+	}
+	if len(parties) != 4 {
+		t.Errorf("parties %v, want 4", parties)
+	}
+}
+
 // One user whose files never answer leaves slots for others.
 func TestSlots(t *testing.T) {
 	slots := newImages(Options{}).slots
-	first, err := slots.Enter(of(t.Context(), 1), 1)
+	first, err := slots.Enter(of(t.Context(), "1"), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := slots.Enter(of(ended, 1), 1); err == nil {
+	if _, err := slots.Enter(of(ended, "1"), 1); err == nil {
 		t.Error("a second slot of one uid")
 	}
-	second, err := slots.Enter(of(t.Context(), 2), 1)
+	second, err := slots.Enter(of(t.Context(), "2"), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +253,7 @@ func TestDigestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, _, err := m.digest(t.Context(), 1, f); err != nil {
+	if _, _, err := m.digest(t.Context(), "1", f); err != nil {
 		t.Fatal(err)
 	}
 	if len(m.digests) != 0 {
@@ -242,7 +261,7 @@ func TestDigestCache(t *testing.T) {
 	}
 	real := m.now
 	m.now = func() time.Time { return real().Add(time.Hour) }
-	d, _, err := m.digest(t.Context(), 1, f)
+	d, _, err := m.digest(t.Context(), "1", f)
 	if err != nil || len(m.digests) != 1 {
 		t.Fatal(err, len(m.digests))
 	}
@@ -252,7 +271,7 @@ func TestDigestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	if e, _, err := m.digest(t.Context(), 1, g); err != nil || e == d {
+	if e, _, err := m.digest(t.Context(), "1", g); err != nil || e == d {
 		t.Errorf("after a change: %v, same digest %v", err, e == d)
 	}
 }
@@ -263,7 +282,7 @@ func TestSharedReading(t *testing.T) {
 	m := newImages(Options{})
 	path := filepath.Join(t.TempDir(), "program")
 	write(t, path, strings.Repeat("x", 4<<20))
-	stuck, err := m.slots.Enter(of(t.Context(), 1), 1)
+	stuck, err := m.slots.Enter(of(t.Context(), "1"), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +297,7 @@ func TestSharedReading(t *testing.T) {
 			return err
 		}
 		defer f.Close()
-		_, _, err = m.digest(ctx, uid, f)
+		_, _, err = m.digest(ctx, fmt.Sprint(uid), f)
 		return err
 	}
 	wg.Go(func() { digest(late, 1) })

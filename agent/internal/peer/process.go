@@ -23,12 +23,13 @@ import (
 // nature, and a directory of /proc too, whose files answer ESRCH after the process ended,
 // even if another process has its number then.
 type process struct {
-	pid   int
-	uid   uint32
-	pidfd *os.File // nil before Linux 6.5
-	dir   *os.File // /proc/PID
-	start uint64   // start time in clock ticks since boot
-	image *observation
+	pid    int
+	uid    uint32
+	socket string   // that it connected to; empty if it was found by its number
+	pidfd  *os.File // nil before Linux 6.5
+	dir    *os.File // /proc/PID
+	start  uint64   // start time in clock ticks since boot
+	image  *observation
 }
 
 func (p *process) Close() error {
