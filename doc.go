@@ -44,5 +44,6 @@
 // agentd is the daemon. agentctl asks it, verifies evidence, and administrates. agentd-gate holds
 // up programs until they are measured. agentd-container has engines of containers ask the agent
 // before a container runs. agentd-sim is the daemon on a simulated machine, for development and
-// tests.
+// tests. agentd-conformance tries out verifiers of others. The modules service and spire have
+// agentd-verifier and agentd-spire.
 package agentd

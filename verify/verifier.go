@@ -76,7 +76,7 @@ type Config struct {
 	Revocation   Revocation // lists of the roots; those of other roots are ignored
 
 	// IMAReferences are files of digests that the policy names by their SHA-256, as "agentctl
-	// policy reference" writes them. Each that it names must be there.
+	// policy ima-reference" writes them. Each that it names must be there.
 	IMAReferences [][]byte
 
 	// Enrolments are those apart from the policy, for evidence that is appraised without
