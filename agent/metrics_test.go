@@ -72,7 +72,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("limits.%s has no figures", key)
 		}
 	}
-	for _, resource := range []string{"answers", "bodies", "processors", "tpm", "log", "platform", "store", "hashing", "events", "executables"} {
+	for _, resource := range []string{"answers", "bodies", "processors", "identifying", "tpm", "log", "platform", "store", "hashing", "events", "executables"} {
 		if !strings.Contains(text, "\nagentd_turn_capacity{resource=\""+resource+"\"") {
 			t.Errorf("the queue of %s has no figures", resource)
 		}

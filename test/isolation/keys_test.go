@@ -43,12 +43,14 @@ func TestHangingUpWhileSealing(t *testing.T) {
 	}
 }
 
-// An app that stores without end delays no derivation from memory.
+// An app that stores without end delays no derivation from memory, and no unit that starts whose files
+// have changed.
 func TestSealFlood(t *testing.T) {
 	m := switchOn(t)
 	flood := m.asOther(seal)
 	flood.Connections = 16
 	m.compare(m.derive(), 5, flood)
+	m.compare(m.measureChanged(), 5, flood)
 }
 
 // An app that writes too often is refused, by each call that writes, and others are not. A

@@ -3,8 +3,10 @@
 package isolation
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,11 +58,15 @@ func TestRootIsNotLockedOut(t *testing.T) {
 	}
 }
 
-// A user who opens connections without end delays others little, and keeps none out.
+// Users who open connections without end delay others little, and keep none out.
 func TestConnectFlood(t *testing.T) {
 	m := switchOn(t)
 	work := m.asVictim(party{Method: "GET", Path: "/v1/self", Requests: 100, For: usual, New: true, Pause: time.Millisecond})
-	m.compare(work, 10, m.attackers(1, party{Connections: 64, Method: "GET", Path: "/v1/self", New: true})...)
+	flood := party{Connections: 64, Method: "GET", Path: "/v1/self", New: true}
+	m.compare(work, 10, m.attackers(1, flood)...)
+	flood.Connections = 16
+	m.compare(work, 10, m.attackers(6, flood)...)
+	m.compare(m.measure(), 5, m.attackers(6, flood)...) // on the admin socket
 }
 
 // Of eight users with the same wish, for whom there are not enough places, the one who is
@@ -95,19 +101,25 @@ func TestUsersAreServedEqually(t *testing.T) {
 // Case 106: no call that a client can make keeps root, or a client with other work, from an
 // answer: each route is flooded, with each value of its parameters.
 func TestEveryRouteIsFlooded(t *testing.T) {
-	m := switchOn(t)
-	for _, r := range []api.Route{
+	routes := []api.Route{
 		api.CallSelf.Route, api.CallStatus.Route, api.CallLog.Route, api.CallEvidence.Route, api.CallAK.Route,
 		api.CallDerive.Route, api.CallSign.Route, api.CallPublic.Route, api.CallSeal.Route, api.CallUnseal.Route, api.CallDiscard.Route, api.CallContract.Route,
-	} {
+		api.CallOpenAPI.Route, api.CallMetrics.Route, api.CallProcess.Route, api.CallEvents.Route,
+	}
+	everyRoute(t, append(routes, api.CallEmit.Route, api.CallCertify.Route)) // which tests of their own flood
+	m := switchOn(t)
+	for _, r := range routes {
 		paths := []string{r.Path}
 		for _, q := range r.Query {
 			for _, word := range q.Words {
 				paths = append(paths, r.Path+"?"+q.Name+"="+word)
 			}
 		}
-		if r.Path == api.CallPublic.Path {
+		switch r.Path {
+		case api.CallPublic.Path:
 			paths = []string{r.Path + "?label=host&algorithm=ecdsa-p384"}
+		case api.CallProcess.Path:
+			paths = []string{r.Path + "?pid=1"}
 		}
 		for _, path := range paths {
 			t.Run(r.Name+" "+path, func(t *testing.T) {
@@ -120,6 +132,38 @@ func TestEveryRouteIsFlooded(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// everyRoute checks that all routes of the client socket are among these.
+func everyRoute(t *testing.T, routes []api.Route) {
+	t.Helper()
+	var document struct {
+		Paths map[string]map[string]struct {
+			Socket api.Sockets `json:"x-agentd-socket"`
+		}
+	}
+	must(t, json.Unmarshal([]byte(api.OpenAPI{}.String()), &document))
+	n := 0
+	for path, methods := range document.Paths {
+		for method, x := range methods {
+			if n++; x.Socket != api.OnAdmin && !slices.ContainsFunc(routes, func(r api.Route) bool { return r.Path == path && strings.EqualFold(r.Method, method) }) {
+				t.Errorf("no test floods %s %s", method, path)
+			}
+		}
+	}
+	if n < len(routes) {
+		t.Errorf("the document of the API has %d routes", n)
+	}
+}
+
+// Evidence of several users, of both kinds, does not delay a unit that starts, whose files have changed.
+func TestEvidenceFlood(t *testing.T) {
+	for name, body := range map[string]string{"fresh": freshBody, "anchored": anchoredBody} {
+		t.Run(name, func(t *testing.T) {
+			m := switchOn(t)
+			m.compare(m.measureChanged(), 5, m.attackers(3, party{Connections: 32, Method: "POST", Path: "/v1/evidence", Body: body})...)
+		})
 	}
 }
 

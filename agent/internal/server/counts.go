@@ -89,6 +89,8 @@ func (s *shares) metrics(to *metrics.Set, socket metrics.Label) {
 	bodies.Metrics(to, "bodies", socket)
 	processors := s.processors.Stats()
 	processors.Metrics(to, "processors", socket)
+	identifying := s.identifying.Stats()
+	identifying.Metrics(to, "identifying", socket)
 	open, most, evicted := s.conns.counts()
 	to.Counter("agentd_connections_evicted", "Connections without a request that gave way to another one.", float64(evicted), socket)
 	refused := s.counts.refused()

@@ -90,9 +90,19 @@ func or[T int | int64 | float64 | time.Duration](p *T, n T) {
 	}
 }
 
-// openable returns how many descriptors connections may take: the process's limit less a
+// openable returns how many descriptors connections may take whose peers are identified.
+func openable() int { return forConnections() - unidentified() }
+
+// unidentified returns how many connections of a socket wait to be identified.
+func unidentified() int { return min(maxUnidentified, max(4, forConnections()/64)) }
+
+// maxUnidentified is the most connections that wait to be identified. Further ones wait in the queue of
+// the socket, in the order in which they came.
+const maxUnidentified = 1024
+
+// forConnections returns how many descriptors connections may take: the process's limit less a
 // reserve for devices, logs, the admin socket, the accept loops, and clients that are being shed.
-func openable() int {
+func forConnections() int {
 	const reserve = 128 + adminConnections*descriptors + maxShed
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil || r.Cur > 1<<20 {

@@ -21,7 +21,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -114,7 +113,7 @@ func New(c Config) *Server {
 
 // Serve accepts connections of l until Shutdown, then returns nil. It owns l from then on.
 func (s *Server) Serve(l *Listener, socket Socket) error {
-	wrapped := &listener{Listener: l, server: s, socket: socket}
+	wrapped := newListener(l, s, socket)
 	s.mu.Lock()
 	if s.draining.Load() {
 		s.mu.Unlock()
@@ -129,53 +128,10 @@ func (s *Server) Serve(l *Listener, socket Socket) error {
 	return err
 }
 
-// listener gives net/http only connections whose peer is identified and permitted.
-type listener struct {
-	*Listener
-	server  *Server
-	socket  Socket
-	drained atomic.Bool // it will return no further connection
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.AcceptUnix()
-		if err != nil {
-			if !l.server.draining.Load() {
-				return nil, err
-			}
-			if errors.Is(err, os.ErrDeadlineExceeded) && !l.inherited && l.waiting() {
-				l.SetDeadline(time.Now().Add(drainStep))
-				continue
-			}
-			l.drained.Store(true)
-			return nil, net.ErrClosed
-		}
-		if accepted := l.server.admit(c, l.socket); accepted != nil {
-			return accepted, nil
-		}
-	}
-}
-
-// drainStep is how long one step of emptying the queue of a socket may take. A deadline in
-// the past would fail before the queue is checked.
-const drainStep = 50 * time.Millisecond
-
-// drain stops accepting, see Shutdown.
-func (l *listener) drain() error {
-	if l.inherited {
-		return l.SetDeadline(time.Unix(1, 0))
-	}
-	return errors.Join(l.unlink(), l.SetDeadline(time.Now().Add(drainStep)))
-}
-
 // admit identifies the peer, once, and counts the connection. It returns nil if it turned
 // the connection away.
 func (s *Server) admit(c *net.UnixConn, socket Socket) net.Conn {
 	shares := s.shares[socket]
-	if s.shed(c, shares) {
-		return nil
-	}
 	peer, err := s.Identifier.Identify(c)
 	if err != nil {
 		s.Logger.Debug("connection refused", "socket", socket, "error", err)
@@ -203,31 +159,6 @@ func (s *Server) admit(c *net.UnixConn, socket Socket) net.Conn {
 		return nil
 	}
 	return accepted
-}
-
-// shed ends the connection of a user who opens them faster than allowed, and reports
-// whether it did. It costs next to nothing, so that a flood does not fill the queue of the
-// socket: to identify a process takes a hundred times as long.
-func (s *Server) shed(c *net.UnixConn, shares *shares) bool {
-	uid, err := s.Identifier.UID(c)
-	if err != nil {
-		return false // Identify says why
-	}
-	wait, ok := shares.opens.take(uid, time.Now())
-	if ok {
-		return false
-	}
-	shares.counts.shed.Add(1)
-	p := problem.After(problem.New(api.CodeConnections, fmt.Sprintf("uid %d may open %g connections a second: keep them for several requests", uid, s.Limits.OpenEach)), wait)
-	if !take(shares.shed) {
-		unread(c, rawProblem(p))
-		return true
-	}
-	go func() {
-		slow(context.Background(), shares.shed)
-		unread(c, rawProblem(p))
-	}()
-	return true
 }
 
 // Shutdown stops the server. Every request that reached the agent is answered:

@@ -16,16 +16,18 @@ import (
 // a container's root, is a client.
 type shares struct {
 	conns      *connections
-	gate       *turn.Queue   // of bytes of answers being made or written
-	bodies     *turn.Queue   // of bytes of bodies being read or worked on
-	processors *turn.Queue   // of answers from memory being made
-	rates      *rates        // of requests
-	opens      *rates        // of connections
-	slowed     chan struct{} // requests that wait for their refusal, since their users ask too much
-	shed       chan struct{} // connections of callers who open them too often, likewise
-	limits     Limits
-	counts     *counts
-	least      int64 // bytes that a request counts at least, so that their number is bounded too
+	gate       *turn.Queue // of bytes of answers being made or written
+	bodies     *turn.Queue // of bytes of bodies being read or worked on
+	processors *turn.Queue // of answers from memory being made
+	// Of connections whose peers are being identified: one at a time, as it takes a processor.
+	identifying *turn.Queue
+	rates       *rates        // of requests
+	opens       *rates        // of connections
+	slowed      chan struct{} // requests that wait for their refusal, since their users ask too much
+	shed        chan struct{} // connections of callers who open them too often, likewise
+	limits      Limits
+	counts      *counts
+	least       int64 // bytes that a request counts at least, so that their number is bounded too
 }
 
 // Two users who both take their whole share take everything. While the host delays reports,
@@ -53,7 +55,8 @@ func newShares(l Limits) *shares {
 		// What has its turn runs at once, and does not wait behind all other requests: a flood of
 		// one uid leaves time to others. The spare part is for uids that have no turn, so that a
 		// large answer does not delay them.
-		processors: turn.New(turn.Options{Capacity: processors, Spare: processors, Little: 1}),
+		processors:  turn.New(turn.Options{Capacity: processors, Spare: processors, Little: 1}),
+		identifying: turn.New(turn.Options{}),
 	}
 }
 
