@@ -42,7 +42,7 @@ type load struct {
 
 // loads are the clients of the soak: those who work, make mistakes, hang up, hoard, and change
 // files.
-func (m *machine) loads() []load {
+func (m *machine) loads(total time.Duration) []load {
 	each := func(name string, p party, refused string) load {
 		p = m.asVictim(p)
 		p.Connections = max(p.Connections, 2)
@@ -75,7 +75,8 @@ func (m *machine) loads() []load {
 	measure := m.measure()
 	measure.For, measure.Requests = 0, 0
 	changed := m.measureChanged()
-	changed.For, changed.Requests, changed.Pause = 0, 0, 500*time.Millisecond
+	// An app has 30 records, and then one every ten minutes. Those of these four last until the end.
+	changed.For, changed.Requests, changed.Pause = 0, 0, max(500*time.Millisecond, total/100)
 	return append(out, load{"measure", measure, ""}, load{"measure changed", changed, "429 .*|503 .*"},
 		load{"touch", party{Connections: 1, Touch: changed.Replace[:1], Pause: 50 * time.Millisecond}, ""})
 }
@@ -127,7 +128,7 @@ func TestSoak(t *testing.T) {
 		must(t, err)
 	}
 	m := switchOn(t, "--spacing", "100ms")
-	loads := m.loads()
+	loads := m.loads(total)
 	before := m.footprint(footprint{descriptors: 40, goroutines: 40})
 	t.Logf("before: %v", before)
 	var spaces []footprint
@@ -153,8 +154,11 @@ func TestSoak(t *testing.T) {
 	}
 	for _, l := range loads {
 		answered := 0
-		for _, table := range tables {
+		for n, table := range tables {
 			answered += len(table[l.name].Times) + len(table[l.name].Refused)
+			if l.name == "measure changed" && len(table[l.name].Times) == 0 {
+				t.Errorf("round %d: no changed file was measured: %v", n+1, table[l.name].Refused)
+			}
 		}
 		if l.Method != "" && l.Hang == 0 && answered == 0 {
 			t.Errorf("%s: nothing was answered", l.name)
