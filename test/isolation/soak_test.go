@@ -156,7 +156,7 @@ func TestSoak(t *testing.T) {
 		answered := 0
 		for n, table := range tables {
 			answered += len(table[l.name].Times) + len(table[l.name].Refused)
-			if l.name == "measure changed" && len(table[l.name].Times) == 0 {
+			if total > shortestSoak && l.name == "measure changed" && len(table[l.name].Times) == 0 {
 				t.Errorf("round %d: no changed file was measured: %v", n+1, table[l.name].Refused)
 			}
 		}
