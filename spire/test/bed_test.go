@@ -71,6 +71,7 @@ type bed struct {
 	policy   string
 	root     string
 	database string // that of PostgreSQL which all servers of SPIRE have
+	shared   bool   // the plugins of all servers have their state there too
 
 	servers  []*server
 	bundle   string
@@ -273,6 +274,10 @@ func (b *bed) server() *server {
 		b.t.Fatal(err)
 	}
 	port := servers.Port(b.t)
+	state := fmt.Sprintf("state = %q", filepath.Join(dir, "state"))
+	if b.shared {
+		state = fmt.Sprintf("database = %q", b.database)
+	}
 	conf := b.write(name+"/server.conf", fmt.Sprintf(`server {
   bind_address = "127.0.0.1"
   bind_port = "%d"
@@ -301,12 +306,12 @@ plugins {
     plugin_checksum = "%s"
     plugin_data {
       policy = "%s"
-      state = "%s/state"
+      %s
       trust_test_root_that_vouches_for_no_hardware = "%s"
     }
   }
 }
-`, port, dir, domain, dir, ttl, ttl, b.database, dir, b.plugin(), b.digest(b.plugin()), b.policy, dir, b.root))
+`, port, dir, domain, dir, ttl, ttl, b.database, dir, b.plugin(), b.digest(b.plugin()), b.policy, state, b.root))
 	s := &server{b: b, name: name, cmd: func() *exec.Cmd {
 		return b.inside(exec.Command(filepath.Join(b.spire, "spire-server"), "run", "-config", conf))
 	}}

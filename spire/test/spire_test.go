@@ -168,20 +168,8 @@ func (a *agent) anotherDigest() {
 // was reset once more it can, and neither goes on after the first has come again, until an operator decides.
 func TestClonedTPM(t *testing.T) {
 	b := newBed(t)
-	m := b.machine("a", newer)
 	s := b.server()
-	if err := m.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"b", "c"} {
-		if out, err := exec.Command("cp", "-a", m.Dir, filepath.Join(b.dir, name)).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		if err := os.Remove(filepath.Join(b.dir, name, "platform", "launch")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m = b.machine("a", newer)
+	m := b.cloned("a", "b", "c")
 	s.enter(b.digests(m))
 	one := b.agent(m, true, "")
 	one.programsGet()
@@ -209,7 +197,7 @@ func TestClonedTPM(t *testing.T) {
 			t.Errorf("%s: its program is %s", name, id)
 		}
 	}
-	const marked = "remove its .disputed file"
+	const marked = "find out which was cloned"
 	s.refuses("the first, started again", m, marked, "")
 	s.refuses("the copy, started again", reset, marked, "")
 
@@ -223,10 +211,47 @@ func TestClonedTPM(t *testing.T) {
 	b.agent(reset, true, "").programsGet() // it was accepted last
 }
 
-// TestFleet: two servers on one PostgreSQL, and ten machines. One server after the other is killed, and
-// comes back: agents join again, and programs get new SVIDs, all the time.
+// cloned returns a machine, of which there are copies with these names, vTPM and all.
+func (b *bed) cloned(name string, copies ...string) *simulated.Machine {
+	b.t.Helper()
+	m := b.machine(name, newer)
+	if err := m.Stop(); err != nil {
+		b.t.Fatal(err)
+	}
+	for _, c := range copies {
+		if out, err := exec.Command("cp", "-a", m.Dir, filepath.Join(b.dir, c)).CombinedOutput(); err != nil {
+			b.t.Fatalf("%v: %s", err, out)
+		}
+		if err := os.Remove(filepath.Join(b.dir, c, "platform", "launch")); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return b.machine(name, newer)
+}
+
+// TestCloneAtAnotherServer: servers that share a state know what each other accepted. So a copy of a vTPM
+// cannot join at a server that has never seen the machine, and the machine itself goes on there.
+func TestCloneAtAnotherServer(t *testing.T) {
+	b := newBed(t)
+	b.shared = true
+	first := b.server()
+	m := b.cloned("a", "b")
+	first.enter(b.digests(m))
+	one := b.agent(m, true, "")
+	one.programsGet()
+	second := b.server()
+	first.Kill()
+	b.goesOn(second, []*agent{one}, "its server was killed")
+	second.refuses("a copy of the vTPM", b.machine("b", newer), "log.continuation", "")
+	one.programsGet()
+}
+
+// TestFleet: two servers on one PostgreSQL, which has the state of their plugins too, and ten machines. One
+// server after the other is killed, and comes back: agents join again, and programs get new SVIDs, all the
+// time.
 func TestFleet(t *testing.T) {
 	b := newBed(t)
+	b.shared = true
 	machines := []*simulated.Machine{b.machine("m0", newer)}
 	for i := 1; i < 10; i++ {
 		machines = append(machines, b.machine(fmt.Sprintf("m%d", i), newer))

@@ -27,6 +27,7 @@ import (
 type written struct {
 	Policy     string `hcl:"policy"`
 	State      string `hcl:"state"`
+	Database   string `hcl:"database"`
 	Collateral string `hcl:"collateral"`
 	Path       string `hcl:"agent_path_template"`
 	Patience   string `hcl:"challenge_timeout"`
@@ -61,11 +62,19 @@ func parse(core *configv1.CoreConfiguration, text string) (*config, error) {
 	for _, x := range []struct {
 		key, path string
 		needed    bool
-	}{{"policy", c.Policy, true}, {"state", c.State, true}, {"collateral", c.Collateral, false}, {"trust_test_root_that_vouches_for_no_hardware", c.TestRoot, false}} {
+	}{{"policy", c.Policy, true}, {"state", c.State, false}, {"collateral", c.Collateral, false}, {"trust_test_root_that_vouches_for_no_hardware", c.TestRoot, false}} {
 		if x.path == "" && !x.needed {
 			continue
 		}
 		if err := settings.Path(x.key, x.path); err != nil {
+			return nil, err
+		}
+	}
+	if (c.State == "") == (c.Database == "") {
+		return nil, errors.New("configuration: state and database: want one of them, a folder of this server alone or a database that servers share")
+	}
+	if c.Database != "" {
+		if _, err := databaseConfig(c.Database); err != nil {
 			return nil, err
 		}
 	}
@@ -130,19 +139,19 @@ type judge struct {
 	*config
 	log     hclog.Logger
 	source  *source
-	store   *store
+	state   state
 	service *relying.Service
 }
 
 // atOnce is how many appraisals are made at the same time.
 const atOnce = 16
 
-// newJudge opens the folder of state, unless before has it open.
-func newJudge(c *config, before *store, log hclog.Logger) (*judge, error) {
+// newJudge opens the state, unless before is the same one.
+func newJudge(ctx context.Context, c *config, before state, log hclog.Logger) (*judge, error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	j := &judge{config: c, log: log, source: c.newSource(), store: before}
+	j := &judge{config: c, log: log, source: c.newSource(), state: before}
 	if _, err := j.source.current(); err != nil {
 		return nil, err
 	}
@@ -150,8 +159,8 @@ func newJudge(c *config, before *store, log hclog.Logger) (*judge, error) {
 		log.Error("a test root is trusted in place of AMD's: no agent of this server vouches for hardware", "file", c.TestRoot)
 	}
 	var err error
-	if before == nil || before.path != c.State {
-		if j.store, err = openStore(c.State); err != nil {
+	if before == nil || !before.same(c) {
+		if j.state, err = c.open(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -164,17 +173,25 @@ func newJudge(c *config, before *store, log hclog.Logger) (*judge, error) {
 			return r.verifier, r.policy, nil
 		},
 		Challenges: relying.NewMemoryChallenges(1), // the challenge is that of the call
-		Logs:       j.store,
+		Logs:       j.state,
 		Expect: func(_ context.Context, _ keys.Name, _ []byte, expect *verify.Expect) error {
 			expect.Audience, expect.UserData = node.Audience(c.trustDomain), []byte(node.UserData)
 			return nil
 		},
 		AtOnce: atOnce, Body: node.MaxDocument,
 	})
-	if err != nil && j.store != before {
-		j.store.close()
+	if err != nil && j.state != before {
+		j.state.close()
 	}
 	return j, err
+}
+
+// open opens the state: a folder, or a database.
+func (c *config) open(ctx context.Context) (state, error) {
+	if c.Database != "" {
+		return openDatabase(ctx, c.Database)
+	}
+	return openFolder(c.State)
 }
 
 // freshness returns what the policy in force asks for.

@@ -4,7 +4,7 @@
 // evidence under a policy, and says which agent it is, with selectors.
 //
 // The challenge is in memory of the one call that it belongs to: no evidence answers two. What is known
-// of each machine's log is in a folder (store.go).
+// of each machine's log is in a folder (store.go), or in a database that servers share (database.go).
 package nodeserver
 
 import (
@@ -22,6 +22,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/relying"
 	"github.com/cvm-agentd/agentd/spire/internal/node"
 	"github.com/cvm-agentd/agentd/verify"
@@ -42,22 +44,22 @@ type Plugin struct {
 func (p *Plugin) SetLogger(log hclog.Logger) { p.log = log }
 
 // Configure takes a configuration in the place of the one before.
-func (p *Plugin) Configure(_ context.Context, r *configv1.ConfigureRequest) (*configv1.ConfigureResponse, error) {
+func (p *Plugin) Configure(ctx context.Context, r *configv1.ConfigureRequest) (*configv1.ConfigureResponse, error) {
 	c, err := parse(r.CoreConfiguration, r.HclConfiguration)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var before *store
+	var before state
 	if p.now != nil {
-		before = p.now.store
+		before = p.now.state
 	}
-	next, err := newJudge(c, before, p.log)
+	next, err := newJudge(ctx, c, before, p.log)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if before != nil && before != next.store {
+	if before != nil && before != next.state {
 		before.close()
 	}
 	p.now = next
@@ -152,7 +154,7 @@ func (j *judge) judge(ctx context.Context, nonce []byte, given time.Time, docume
 	a, err := j.service.Appraise(ctx, nonce, given, document)
 	switch {
 	case errors.Is(err, relying.CodeBootEnded):
-		return nil, j.disputed(document, err)
+		return nil, j.disputed(ctx, document, err)
 	case errors.Is(err, relying.CodeLogMoved), errors.Is(err, api.CodeBusy):
 		return nil, status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, errDisputed):
@@ -178,14 +180,31 @@ func (j *judge) judge(ctx context.Context, nonce []byte, given time.Time, docume
 	return out, nil
 }
 
-// disputed keeps that two machines use one attestation key. From now on neither is accepted.
-func (j *judge) disputed(document []byte, why error) error {
-	ak, err := j.store.dispute(document)
+// disputed keeps that two machines use the attestation key of verified evidence. From now on neither is
+// accepted.
+func (j *judge) disputed(ctx context.Context, document []byte, why error) error {
+	ak, err := keyOf(document)
+	if err == nil {
+		err = j.state.dispute(ctx, ak)
+	}
 	if err != nil {
 		return j.fault(err)
 	}
-	j.log.Error("two machines use one attestation key: neither is accepted until its file is removed", "ak", ak, "folder", j.store.path, "reason", why)
+	j.log.Error("two machines use one attestation key: neither is accepted until an operator has decided", "ak", ak.String(), "state", j.state.name(), "reason", why)
 	return status.Error(codes.PermissionDenied, "two machines use this attestation key: neither gets an identity until an operator has looked")
+}
+
+// keyOf returns the name of the attestation key of evidence.
+func keyOf(document []byte) (keys.Name, error) {
+	e, err := evidence.Parse(document)
+	if err != nil {
+		return nil, err
+	}
+	p, err := keys.ParsePublic(e.AK)
+	if err != nil {
+		return nil, err
+	}
+	return p.Name(), nil
 }
 
 // fault says that the server is at fault, of which its own log has the reason.

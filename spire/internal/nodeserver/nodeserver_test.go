@@ -10,11 +10,8 @@ import (
 	"strings"
 	"testing"
 	"text/template"
-	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/keys"
-	"github.com/cvm-agentd/agentd/relying"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -149,65 +146,5 @@ func TestAppSelectors(t *testing.T) {
 	}
 	if got, err := selectors(&verify.Appraisal{}, claims); err == nil {
 		t.Errorf("%d selectors", len(got))
-	}
-}
-
-// TestStore: what is known of a machine is replaced only if it is what the caller compared with, and a
-// disputed key has no history until an operator decides.
-func TestStore(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "state")
-	s, err := openStore(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { s.close() }()
-	ak, other := keys.Name{0, 11, 1}, keys.Name{0, 11, 2}
-	history := func(n int64) *relying.History {
-		return &relying.History{State: new(verify.LogState), Changed: time.Unix(n, 0).UTC()}
-	}
-	one, two := history(1), history(2)
-	if err := s.Advance(t.Context(), ak, two, one); !errors.Is(err, relying.ErrMoved) {
-		t.Errorf("from what was never known: %v", err)
-	}
-	if err := s.Advance(t.Context(), ak, nil, one); err != nil {
-		t.Fatal(err)
-	}
-	for name, before := range map[string]*relying.History{"nothing": nil, "another": two} {
-		if err := s.Advance(t.Context(), ak, before, two); !errors.Is(err, relying.ErrMoved) {
-			t.Errorf("from %s: %v", name, err)
-		}
-	}
-	if h, err := s.Known(t.Context(), ak); err != nil || !h.Changed.Equal(one.Changed) {
-		t.Errorf("known: %+v, %v", h, err)
-	}
-	if h, err := s.Known(t.Context(), other); err != nil || h != nil {
-		t.Errorf("of another machine: %+v, %v", h, err)
-	}
-
-	s.close()
-	if s, err = openStore(path); err != nil {
-		t.Fatal(err)
-	}
-	if s.files != 1 {
-		t.Errorf("%d files, want 1", s.files)
-	}
-	s.files = maxMachines
-	if err := s.Advance(t.Context(), other, nil, one); err == nil {
-		t.Error("more machines than are kept")
-	}
-	if err := s.Advance(t.Context(), ak, one, two); err != nil {
-		t.Errorf("one that is known goes on: %v", err)
-	}
-
-	write(t, filepath.Join(path, file(ak)+disputed), "")
-	if h, err := s.Known(t.Context(), ak); !errors.Is(err, errDisputed) {
-		t.Errorf("disputed: %+v, %v", h, err)
-	}
-	if err := os.Remove(filepath.Join(path, file(ak)+disputed)); err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(path, file(ak)+known), `{"changed":`)
-	if h, err := s.Known(t.Context(), ak); err == nil {
-		t.Errorf("a damaged file: %+v", h)
 	}
 }

@@ -11,22 +11,33 @@ import (
 	"io/fs"
 	"sync"
 
-	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/relying"
 )
 
-// store keeps what is known of each machine's log: one file for each attestation key, in a folder of this
-// server alone. It implements relying.Logs.
+// A state keeps what is known of each machine's log, and which attestation keys two machines used. Known of
+// such a key fails with errDisputed.
+type state interface {
+	relying.Logs
+	dispute(ctx context.Context, ak keys.Name) error
+	name() string        // of the folder or table, for people
+	same(c *config) bool // whether a configuration names this state
+	close()
+}
+
+// errDisputed says that two machines used an attestation key.
+var errDisputed = errors.New("two machines used this attestation key: find out which was cloned, and decide which one goes on, as docs/spire.md says")
+
+// folder is a state of this server alone: one file for each attestation key.
 //
 //	AK.json      relying.History
 //	AK.disputed  empty: two machines used that key, and none is accepted until the file is removed
 //
 // A file is replaced as a whole, before SPIRE hears of an attestation. So a crash leaves what was known
 // before or after, and no attestation that is not known.
-type store struct {
+type folder struct {
 	path string
 	dir  *durable.Dir
 
@@ -39,16 +50,13 @@ const (
 	maxMachines = 100_000 // that are known
 )
 
-// errDisputed says that two machines used an attestation key.
-var errDisputed = errors.New("two machines used this attestation key: find out which was cloned, then remove its .disputed file, and its .json file if the other one is to go on")
-
-// openStore opens a folder, which must belong to this user alone.
-func openStore(path string) (*store, error) {
+// openFolder opens a folder, which must belong to this user alone.
+func openFolder(path string) (*folder, error) {
 	dir, err := durable.Make(path)
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	s := &store{path: path, dir: dir}
+	s := &folder{path: path, dir: dir}
 	if err := dir.Lock(); err != nil {
 		dir.Close()
 		return nil, fmt.Errorf("state: another server uses %s: %w", path, err)
@@ -66,7 +74,11 @@ func openStore(path string) (*store, error) {
 	return s, nil
 }
 
-func (s *store) close() { s.dir.Close() }
+func (s *folder) close() { s.dir.Close() }
+
+func (s *folder) name() string { return s.path }
+
+func (s *folder) same(c *config) bool { return s.path == c.State }
 
 // Ends of names of files.
 const (
@@ -75,7 +87,7 @@ const (
 )
 
 // read returns a file, nil if there is none.
-func (s *store) read(name string) ([]byte, error) {
+func (s *folder) read(name string) ([]byte, error) {
 	b, err := s.dir.Read(name, maxHistory)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -84,7 +96,7 @@ func (s *store) read(name string) ([]byte, error) {
 }
 
 // Known returns what is known of a machine, nil if nothing is.
-func (s *store) Known(_ context.Context, ak keys.Name) (*relying.History, error) {
+func (s *folder) Known(_ context.Context, ak keys.Name) (*relying.History, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, err := s.dir.Read(file(ak)+disputed, 1); !errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +117,7 @@ func (s *store) Known(_ context.Context, ak keys.Name) (*relying.History, error)
 }
 
 // Advance replaces what is known.
-func (s *store) Advance(_ context.Context, ak keys.Name, before, next *relying.History) error {
+func (s *folder) Advance(_ context.Context, ak keys.Name, before, next *relying.History) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, err := s.read(file(ak) + known)
@@ -124,12 +136,9 @@ func (s *store) Advance(_ context.Context, ak keys.Name, before, next *relying.H
 	if now == nil && s.files >= maxMachines {
 		return fmt.Errorf("the logs of %d machines are known, and no more are kept: remove the files of machines that are retired", s.files)
 	}
-	b, err := strictjson.Encode(next)
+	b, err := encode(ak, next)
 	if err != nil {
 		return err
-	}
-	if len(b) > maxHistory {
-		return fmt.Errorf("what is known of the log of key %s has %d bytes, at most %d are kept", ak, len(b), maxHistory)
 	}
 	if err := s.dir.Replace(file(ak)+known, b); err != nil {
 		return err
@@ -140,19 +149,20 @@ func (s *store) Advance(_ context.Context, ak keys.Name, before, next *relying.H
 	return nil
 }
 
-// dispute keeps that two machines use the attestation key of verified evidence, and returns its name.
-func (s *store) dispute(document []byte) (string, error) {
-	e, err := evidence.Parse(document)
-	if err != nil {
-		return "", err
+// encode encodes what is known of the log of a key.
+func encode(ak keys.Name, h *relying.History) ([]byte, error) {
+	b, err := strictjson.Encode(h)
+	if err == nil && len(b) > maxHistory {
+		err = fmt.Errorf("what is known of the log of key %s has %d bytes, at most %d are kept", ak, len(b), maxHistory)
 	}
-	p, err := keys.ParsePublic(e.AK)
-	if err != nil {
-		return "", err
-	}
+	return b, err
+}
+
+// dispute keeps that two machines use an attestation key.
+func (s *folder) dispute(_ context.Context, ak keys.Name) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return p.Name().String(), s.dir.Replace(file(p.Name())+disputed, nil)
+	return s.dir.Replace(file(ak)+disputed, nil)
 }
 
 // file is the name of a file for a key, without its end.
