@@ -91,10 +91,10 @@ func or[T int | int64 | float64 | time.Duration](p *T, n T) {
 }
 
 // openable returns how many descriptors connections may take whose peers are identified.
-func openable() int { return forConnections() - unidentified() }
+func openable() int { return forConnections() - 2*unidentified() }
 
-// unidentified returns how many connections of a socket wait to be identified.
-func unidentified() int { return min(maxUnidentified, max(4, forConnections()/64)) }
+// unidentified returns how many connections wait to be identified, for each of the two sockets.
+func unidentified() int { return min(maxUnidentified, max(4, forConnections()/128)) }
 
 // maxUnidentified is the most connections that wait to be identified. Further ones wait in the queue of
 // the socket, in the order in which they came.

@@ -80,7 +80,7 @@ func (s *scan) hashFile(w *hand, f *os.File, path string, id identity) (evidence
 }
 
 // longestTurn is how long a piece keeps its turn. A reading whose file system answers slowly, or never,
-// holds other apps up for no longer: a call that takes longer goes on without a turn.
+// holds other apps up for no more than twice that: a call that takes longer goes on without a turn.
 const longestTurn = 250 * time.Millisecond
 
 // hashPiece hashes at most so many bytes of f, in one turn. It returns how many there were: fewer if

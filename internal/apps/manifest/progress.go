@@ -147,10 +147,16 @@ func (p *Progress) hung(patience time.Duration) (path string, hung bool) {
 // giveBackLate gives back the turns of calls that have had no answer for so long.
 func (p *Progress) giveBackLate(patience time.Duration) {
 	p.mu.Lock()
-	late := slices.DeleteFunc(slices.Clone(p.hands), func(h *hand) bool { return h.since.IsZero() || time.Since(h.since) < patience })
+	var late []func()
+	for _, h := range p.hands { // with mu, so that no hand has its next turn by then
+		if h.leave != nil && !h.since.IsZero() && time.Since(h.since) >= patience {
+			late = append(late, h.leave)
+			h.leave = nil
+		}
+	}
 	p.mu.Unlock()
-	for _, h := range late {
-		h.giveBack()
+	for _, leave := range late {
+		leave()
 	}
 }
 

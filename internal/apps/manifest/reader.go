@@ -42,9 +42,9 @@ type buffer [readBuffer]byte
 
 // NewReader returns a Reader that hashes that many files at once. Apps take turns, in the
 // order of package turn, after each piece of a file: a large file of one app delays another
-// app by no more than a piece, and a slow one by no more than a quarter of a second. Work of the lowest class, which a change of a file causes, gets
-// half of the workers at most. Settle is [SettleTime]; tests that change no file while it is
-// read may pass less.
+// app by no more than a piece, and one whose calls are slow by no more than half a second. Work of
+// the lowest class, which a change of a file causes, gets half of the workers at most. Settle is
+// [SettleTime]; tests that change no file while it is read may pass less.
 func NewReader(workers int, settle time.Duration) *Reader {
 	return &Reader{
 		cache: newCache(), files: workers, longest: longestTurn, settle: settle,
