@@ -32,7 +32,7 @@ type listener struct {
 	begin    sync.Once
 	accepted chan acceptance // closed when there will be no more
 	places   chan struct{}   // taken by connections that are not identified yet
-	closed   chan struct{}
+	open     context.Context // ends with Close
 	close    func()
 }
 
@@ -43,11 +43,11 @@ type acceptance struct {
 }
 
 func newListener(l *Listener, s *Server, socket Socket) *listener {
-	closed := make(chan struct{})
+	open, end := context.WithCancel(context.Background())
 	return &listener{
 		Listener: l, server: s, socket: socket,
 		accepted: make(chan acceptance), places: make(chan struct{}, unidentified()),
-		closed: closed, close: sync.OnceFunc(func() { close(closed) }),
+		open: open, close: end,
 	}
 }
 
@@ -97,7 +97,7 @@ func (l *listener) give(x acceptance) bool {
 	select {
 	case l.accepted <- x:
 		return true
-	case <-l.closed:
+	case <-l.open.Done():
 		return false
 	}
 }
@@ -115,12 +115,12 @@ func (l *listener) identify(c *net.UnixConn, all *sync.WaitGroup) {
 	}
 	select {
 	case l.places <- struct{}{}:
-	case <-l.closed:
+	case <-l.open.Done():
 		c.Close()
 		return
 	}
 	all.Go(func() {
-		leave, err := shares.identifying.Enter(turn.With(context.Background(), turn.Who{Party: party}), 1)
+		leave, err := shares.identifying.Enter(turn.With(l.open, turn.Who{Party: party}), 1)
 		<-l.places
 		if err != nil {
 			c.Close()

@@ -68,7 +68,7 @@ func TestUsersAreIdentifiedInTurn(t *testing.T) {
 	}
 }
 
-// TestUnidentifiedEnd: connections that wait to be identified end with the listener.
+// TestUnidentifiedEnd: a server that shuts down identifies all that wait for it.
 func TestUnidentifiedEnd(t *testing.T) {
 	who := &stranger{of: map[*net.UnixConn]uint32{}, may: make(chan struct{}), next: slices.Repeat([]uint32{1}, 8)}
 	r := run(t, &fake{}, Limits{}, func(c *Config) { c.Identifier = who })
